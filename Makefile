@@ -1,0 +1,44 @@
+# Two commands do all the set-up on a fresh machine: make demo, make test.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-slow lint types check clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+# The environment is made anew only when what it is made from changes.
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; name one with: make PYTHON=python3.12 demo"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --group dev -e '.[local]'
+	@touch $(STAMP)
+
+install: $(STAMP)  ## make the environment in .venv
+
+demo: $(STAMP)  ## the whole loop offline, from drawn X-rays to a scored submission
+	$(BIN)/harness demo
+
+test: $(STAMP)  ## every test but the slow ones
+	$(BIN)/python -m pytest -n 2 --dist loadscope
+
+test-slow: $(STAMP)  ## the slow tests too
+	$(BIN)/python -m pytest -m "slow or not slow"
+
+lint: $(STAMP)  ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)  ## mypy
+	$(BIN)/mypy
+
+check: lint types test  ## everything CI runs
+
+clean:  ## remove the environment and caches, keep ledger and submissions
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
