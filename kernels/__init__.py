@@ -1,0 +1,1 @@
+"""What runs on Kaggle: an ordinary package that harness flattens into one script per strategy."""

@@ -1,0 +1,1 @@
+"""Reusable parts of the training stories, one idea a file."""

@@ -1,0 +1,127 @@
+"""The first and last minute of every kernel: environment, header, inputs, seeds, then the manifest.
+
+A rendered script ends in one call of ``run_kernel``; the same function runs the package in place.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from kernels.blocks.outputs import OutputWriter
+from kernels.blocks.paths import check_datasets, find_competition, kaggle_paths
+from kernels.blocks.seed import seed_everything, worker_count
+from kernels.blocks.tables import Tables
+from kernels.config import AnyConfig, Competition, Profiles
+
+PROFILE_VARIABLE = "HARNESS_PROFILE"
+TUNED_VARIABLE = "HARNESS_ALLOCATOR_TUNED"
+
+# glibc gives large buffers back to the kernel after each step and faults them in again: that halves CPU
+# training. These must be in the environment when the interpreter starts. Bytes: 4 GiB, 16 GiB, 256 MiB.
+ALLOCATOR_VARIABLES = {
+    "MALLOC_MMAP_THRESHOLD_": str(4 << 30),
+    "MALLOC_TRIM_THRESHOLD_": str(16 << 30),
+    "MALLOC_TOP_PAD_": str(256 << 20),
+}
+
+VERSIONED_LIBRARIES = (
+    "numpy",
+    "pandas",
+    "scikit-learn",
+    "scikit-image",
+    "opencv-python-headless",
+    "opencv-python",
+    "torch",
+    "torchvision",
+    "timm",
+)
+
+
+def say(text: str) -> None:
+    """One line to the log, at once: Kaggle shows lines as they come."""
+    print(text, flush=True)
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of Python and of every library a kernel may use that is installed here."""
+    versions = {"python": platform.python_version()}
+    for name in VERSIONED_LIBRARIES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def tune_allocator(script: Path) -> None:
+    """Start the interpreter again with allocator settings that keep CPU training out of page faults.
+
+    Only for a script run as a program on Linux, and once; a package run in place is left alone.
+    """
+    main_file = getattr(sys.modules.get("__main__"), "__file__", None)
+    is_program = main_file is not None and Path(main_file).resolve() == script
+    if sys.platform != "linux" or not is_program or os.environ.get(TUNED_VARIABLE):
+        return
+    os.environ.update(ALLOCATOR_VARIABLES, **{TUNED_VARIABLE: "1"})
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def run_kernel(
+    pipeline: Callable[[Any, Tables, OutputWriter], None],
+    competition: Competition,
+    read_tables: Callable[[Path], Tables],
+    profiles: Profiles,
+    spec: dict[str, Any],
+    datasets: dict[str, str],
+    script: str,
+) -> None:
+    """Run one strategy from its inputs to a sealed output folder.
+
+    Args:
+        pipeline: ``run(config, tables, writer)`` of a module in kernels/pipelines.
+        profiles: The configs; HARNESS_PROFILE picks one, else the profile the spec names.
+        spec: What harness knows the run by (strategy, variant, profile, overrides, folds, seeds, tag).
+        datasets: Slug -> content digest of every packaged dataset the script needs.
+        script: ``__file__`` of the script; its sha256 goes into the manifest.
+    """
+    script_path = Path(script).resolve()
+    tune_allocator(script_path)
+    started = time.monotonic()
+    profile = os.environ.get(PROFILE_VARIABLE) or str(spec["profile"])
+    config: AnyConfig = profiles.pick(profile)
+    digest = hashlib.sha256(script_path.read_bytes()).hexdigest()
+    versions = library_versions()
+    say(f"strategy {spec['strategy']} | profile {profile} | script sha256 {digest[:12]}")
+    say("versions " + " ".join(f"{name} {version}" for name, version in versions.items()))
+    say(f"cores {worker_count()} | spec {json.dumps(spec, sort_keys=True)}")
+
+    paths = kaggle_paths()
+    os.chdir(paths.working)  # reports of the working folder of script kernels conflict
+    writer = OutputWriter(competition, paths)
+    writer.datasets = check_datasets(paths, datasets)
+    tables = read_tables(find_competition(paths, competition.slug))
+    say(
+        f"images: {len(tables.labelled)} labelled, {len(tables.unlabelled)} unlabelled, "
+        f"{len(tables.test)} test"
+    )
+    seed_everything(config.folds.seeds[0])
+
+    pipeline(config, tables, writer)
+
+    seconds = time.monotonic() - started
+    writer.note(seconds=round(seconds, 2), profile=profile)
+    writer.finish({**spec, "profile": profile}, config, versions, digest)
+    metrics = json.loads((paths.working / "metrics.json").read_text(encoding="utf-8"))
+    say(
+        f"out-of-fold {metrics['metric']}: {metrics['score_mean_fold']:.4f} mean over "
+        f"{len(metrics['folds'])} folds, {metrics['score_pooled']:.4f} pooled, "
+        f"n {metrics['n_labelled']} | {seconds:.0f} s"
+    )

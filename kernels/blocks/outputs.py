@@ -1,0 +1,193 @@
+"""Writes the run contract: predictions as they come, then metrics, submission and manifest at the end.
+
+Every pipeline gets one OutputWriter and ends when the kernel's entry calls ``finish``. What a file
+must look like is in contract.py; what a score means is in stats.py.
+"""
+
+import csv
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kernels.blocks.paths import KagglePaths
+from kernels.config import Competition
+from kernels.contract import (
+    CHECKPOINT_FOLDER,
+    MANIFEST_FILE,
+    METRICS_FILE,
+    OOF_FILE,
+    SCHEMA_VERSION,
+    SUBMISSION_FILE,
+    TEST_FILE,
+    UNLABELLED_FILE,
+    oof_columns,
+    prediction_columns,
+    record_files,
+    write_json,
+)
+from kernels.stats import mean_fold_auc, score_metric
+
+
+class OutputWriter:
+    """Collects what a run predicts and writes it in the contract's form.
+
+    Arrays of predictions are probabilities in [0, 1], shape (N,) for one target or (N, K) for K targets.
+    """
+
+    def __init__(self, competition: Competition, paths: KagglePaths) -> None:
+        self.competition = competition
+        self.paths = paths
+        self.notes: dict[str, Any] = {}
+        self.datasets: dict[str, Path] = {}  # mounted packages by slug, checked by the entry
+        self._oof: list[tuple[Any, ...]] = []
+        self._test: list[tuple[Any, ...]] = []
+        self._unlabelled: list[tuple[Any, ...]] = []
+
+    def add_oof(
+        self, ids: Sequence[str], seed: int, fold: int, targets: np.ndarray, predictions: np.ndarray
+    ) -> None:
+        """Predictions on the rows of one held-out fold, with their targets."""
+        truth = self._columns(ids, targets, "targets")
+        guesses = self._columns(ids, predictions, "predictions")
+        for name, true_row, row in zip(ids, truth, guesses, strict=True):
+            self._oof.append((name, seed, fold, *(int(value) for value in true_row), *row))
+
+    def add_test(self, ids: Sequence[str], seed: int, fold: int, predictions: np.ndarray) -> None:
+        """Predictions of one fold's model on every test row."""
+        self._extend(self._test, ids, seed, fold, predictions)
+
+    def add_unlabelled(self, ids: Sequence[str], seed: int, fold: int, predictions: np.ndarray) -> None:
+        """Predictions of one fold's model on unlabelled rows (optional)."""
+        self._extend(self._unlabelled, ids, seed, fold, predictions)
+
+    def note(self, **values: Any) -> None:
+        """Facts for metrics.json: plain JSON values, e.g. note(neighbour_purity=0.71)."""
+        self.notes.update(values)
+
+    def write_history(self, name: str, rows: Sequence[dict[str, Any]]) -> None:
+        """A training history, one row an epoch, as <name>.csv in the output folder."""
+        if not rows:
+            return
+        with (self.paths.working / f"{name}.csv").open("w", newline="", encoding="utf-8") as handle:
+            table = csv.DictWriter(handle, fieldnames=list(rows[0]))
+            table.writeheader()
+            table.writerows(rows)
+
+    def checkpoint_path(self, name: str) -> Path:
+        """Where a checkpoint of this file name belongs; its folder exists afterwards."""
+        folder = self.paths.working / CHECKPOINT_FOLDER
+        folder.mkdir(exist_ok=True)
+        return folder / name
+
+    def fold_score(self, targets: np.ndarray, predictions: np.ndarray) -> float:
+        """The competition's metric on one fold, for a log line."""
+        return float(score_metric(self.competition.metric, targets, predictions))
+
+    def finish(self, spec: dict[str, Any], config: Any, versions: dict[str, str], script_sha256: str) -> None:
+        """Write every table, metrics.json, submission.csv and, last of all, the manifest.
+
+        Raises:
+            ValueError: When no out-of-fold or test predictions were added.
+        """
+        if not self._oof or not self._test:
+            raise ValueError("the pipeline added no out-of-fold or no test predictions")
+        targets = self.competition.target_columns
+        working = self.paths.working
+        write_rows(working / OOF_FILE, oof_columns(targets), self._oof)
+        write_rows(working / TEST_FILE, prediction_columns(targets), self._test)
+        if self._unlabelled:
+            write_rows(working / UNLABELLED_FILE, prediction_columns(targets), self._unlabelled)
+        self._write_submission(working / SUBMISSION_FILE)
+        write_json(working / METRICS_FILE, self._metrics())
+        write_json(
+            working / MANIFEST_FILE,
+            {
+                "schema_version": SCHEMA_VERSION,
+                "spec": spec,
+                "script_sha256": script_sha256,
+                "config": repr(config),
+                "versions": versions,
+                "files": [vars(record) for record in record_files(working)],
+            },
+        )
+
+    def _metrics(self) -> dict[str, Any]:
+        count = len(self.competition.target_columns)
+        keys = np.array([(row[1], row[2]) for row in self._oof])
+        truth = np.array([row[3 : 3 + count] for row in self._oof], dtype=float)
+        guess = np.array([row[3 + count :] for row in self._oof], dtype=float)
+        if count == 1:
+            truth, guess = truth[:, 0], guess[:, 0]
+        folds = []
+        for seed, fold in sorted({(int(a), int(b)) for a, b in keys}):
+            rows = (keys[:, 0] == seed) & (keys[:, 1] == fold)
+            folds.append(
+                {
+                    "seed": seed,
+                    "fold": fold,
+                    "n": int(rows.sum()),
+                    "score": self.fold_score(truth[rows], guess[rows]),
+                }
+            )
+        # One meaning of a score: the mean over (seed, fold) of the fold's score. Pooled is shown beside it:
+        # offsets between folds' models make the two differ.
+        mean = float(np.mean([entry["score"] for entry in folds]))
+        if count == 1 and self.competition.metric == "auc":
+            check = mean_fold_auc(truth, guess, keys[:, 0], keys[:, 1])
+            assert math.isclose(mean, float(check), abs_tol=1e-12)
+        pooled = [
+            self.fold_score(truth[keys[:, 0] == seed], guess[keys[:, 0] == seed])
+            for seed in sorted(set(keys[:, 0].tolist()))
+        ]
+        return {
+            "metric": self.competition.metric,
+            "score_mean_fold": mean,
+            "score_pooled": float(np.mean(pooled)),
+            "folds": folds,
+            "n_labelled": len({row[0] for row in self._oof}),
+            "n_test": len({row[0] for row in self._test}),
+            **self.notes,
+        }
+
+    def _write_submission(self, path: Path) -> None:
+        """Mean over this run's models, in the order test rows were first added."""
+        sums: dict[str, list[float]] = {}
+        counts: dict[str, int] = {}
+        for name, _seed, _fold, *values in self._test:
+            total = sums.setdefault(name, [0.0] * len(values))
+            for index, value in enumerate(values):
+                total[index] += value
+            counts[name] = counts.get(name, 0) + 1
+        rows = [(name, *(value / counts[name] for value in total)) for name, total in sums.items()]
+        write_rows(path, [self.competition.id_column, *self.competition.target_columns], rows)
+
+    def _extend(
+        self, rows: list[tuple[Any, ...]], ids: Sequence[str], seed: int, fold: int, predictions: np.ndarray
+    ) -> None:
+        for name, row in zip(ids, self._columns(ids, predictions, "predictions"), strict=True):
+            rows.append((name, seed, fold, *row))
+
+    def _columns(self, ids: Sequence[str], values: np.ndarray, what: str) -> list[list[float]]:
+        """Values as N lists of K finite floats, or an error that names the fault."""
+        table = np.asarray(values, dtype=np.float64)
+        if table.ndim == 1:
+            table = table[:, None]
+        wanted = (len(ids), len(self.competition.target_columns))
+        if table.shape != wanted:
+            raise ValueError(f"{what} have shape {table.shape}; {wanted} was expected")
+        if not np.isfinite(table).all():
+            first = ids[int(np.argmin(np.isfinite(table).all(axis=1)))]
+            raise ValueError(f"{what} hold NaN or inf (first: {first})")
+        rows: list[list[float]] = table.tolist()
+        return rows
+
+
+def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """A CSV with a header. Floats are written by repr, so they read back to the same bits."""
+    with path.open("w", newline="", encoding="utf-8") as handle:
+        writer = csv.writer(handle, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(rows)

@@ -1,0 +1,175 @@
+"""The SimSiam stage: pairs of views, epochs, and the measures that watch for collapse.
+
+It never sees a label. ``probe`` may look at labelled films, but what it returns is only logged.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+
+from kernels.blocks.augment import augment_batch
+from kernels.blocks.devices import Compute
+from kernels.blocks.entry import say
+from kernels.blocks.predicting import gray_tensor
+from kernels.blocks.simsiam import SimSiam, effective_rank, embedding_std, simsiam_loss
+from kernels.config import OptimConfig, SimSiamConfig
+
+RANK_ROWS = 512  # projections kept for the effective rank, from an epoch's last batches
+
+
+def pretrain(
+    model: SimSiam,
+    films: np.ndarray,
+    partners: np.ndarray,
+    config: SimSiamConfig,
+    compute: Compute,
+    seed: int,
+    probe: Callable[[], dict[str, float]],
+) -> list[dict[str, Any]]:
+    """Train a SimSiam network on unlabelled films, in place.
+
+    Args:
+        films: uint8, shape (N, S, S).
+        partners: For each film the row of the film it may be paired with, shape (N,); its own row for
+            plain SimSiam.
+        seed: Decides order, pairs and views.
+        probe: Called before training, every ``probe_every`` epochs and after the last; its numbers join
+            the history.
+
+    Returns:
+        One row an epoch, row 0 before training: epoch, loss, std, effective_rank, lr, seconds and
+        whatever ``probe`` gives (NaN-free: absent values are empty strings).
+
+    Raises:
+        ValueError: With fewer than two films, or when the loss is no longer a finite number.
+    """
+    count, batch_size = len(films), min(config.ssl_batch_size, len(films))
+    if count < 2:
+        raise ValueError(f"{count} unlabelled films; SimSiam needs at least 2")
+    steps = count // batch_size  # the rest of an epoch is left out: batch norm wants full batches
+    optimiser = ssl_optimiser(model, config)
+    scaler = compute.scaler()
+    history: list[dict[str, Any]] = []
+    record_ssl_epoch(history, {"epoch": 0, "loss": "", "std": "", "effective_rank": "", "lr": "", "seconds": ""}, probe())
+    rng = np.random.default_rng(seed)
+    for epoch in range(1, config.ssl_epochs + 1):
+        started = time.monotonic()
+        model.train()
+        losses, kept = [], []
+        for step, (first, second) in enumerate(
+            prepared_views(films, partners, batch_size, config, rng)
+        ):
+            done = (epoch - 1 + step / steps) / config.ssl_epochs
+            lr = set_ssl_lr(optimiser, config.ssl_optim, done)
+            with compute.autocast():
+                p1, p2, z1, z2 = model(compute.put(gray_tensor(first)), compute.put(gray_tensor(second)))
+            loss = simsiam_loss(p1, p2, z1, z2)
+            optimiser.zero_grad(set_to_none=True)
+            scaler.scale(loss).backward()
+            scaler.step(optimiser)
+            scaler.update()
+            losses.append(loss.detach())
+            if (steps - step - 1) * batch_size < RANK_ROWS:
+                kept.append(z1.detach().float().cpu())
+        mean_loss = float(torch.stack(losses).mean())
+        if not math.isfinite(mean_loss):
+            raise ValueError(f"the SimSiam loss is {mean_loss} in epoch {epoch}; lower ssl_optim.lr")
+        z = torch.cat(kept)
+        row: dict[str, Any] = {
+            "epoch": epoch,
+            "loss": round(mean_loss, 6),
+            "std": round(embedding_std(z), 6),
+            "effective_rank": round(effective_rank(z), 2),
+            "lr": lr,
+            "seconds": round(time.monotonic() - started, 2),
+        }
+        watch = epoch % config.probe_every == 0 or epoch == config.ssl_epochs
+        record_ssl_epoch(history, row, probe() if watch else {})
+    return history
+
+
+def record_ssl_epoch(
+    history: list[dict[str, Any]], row: dict[str, Any], probed: dict[str, float]
+) -> None:
+    """Add one epoch to the history, with every column it ever has, and say it in one line."""
+    columns = list(history[0]) if history else [*row, *probed]
+    complete = {name: probed.get(name, row.get(name, "")) for name in columns}
+    history.append(complete)
+    said = " ".join(f"{name} {value}" for name, value in complete.items() if value != "")
+    say(f"simsiam {said}")
+
+
+def draw_pairs(
+    count: int, partners: np.ndarray, share: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """One epoch of pairs: every film once as first, beside itself or, with probability ``share``, its
+    partner. Two integer arrays of shape (count,)."""
+    first = rng.permutation(count)
+    return first, np.where(rng.random(count) < share, partners[first], first)
+
+
+def prepared_views(
+    films: np.ndarray,
+    partners: np.ndarray,
+    batch_size: int,
+    config: SimSiamConfig,
+    rng: np.random.Generator,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Batches of two augmented views, uint8 (B, S, S) each, drawn one batch ahead in a thread.
+
+    OpenCV works outside the interpreter's lock, so a GPU does not wait for views.
+    """
+    size = config.ssl_image_size or config.image_size
+    first, second = draw_pairs(len(films), partners, config.pair_share, rng)
+
+    def draw(start: int) -> tuple[np.ndarray, np.ndarray]:
+        rows = slice(start, start + batch_size)
+        return (
+            augment_batch(films[first[rows]], config.ssl_augment, size, rng),
+            augment_batch(films[second[rows]], config.ssl_augment, size, rng),
+        )
+
+    starts = range(0, len(films) - batch_size + 1, batch_size)
+    with ThreadPoolExecutor(1) as pool:  # one thread: the generator's draws keep their order
+        ahead = pool.submit(draw, starts[0])
+        for start in starts[1:]:
+            views = ahead.result()
+            ahead = pool.submit(draw, start)
+            yield views
+        yield ahead.result()
+
+
+def ssl_optimiser(model: SimSiam, config: SimSiamConfig) -> torch.optim.Optimizer:
+    """SGD over everything, the predictor in a group of its own whose lr may stay constant.
+
+    "The predictor h [...] lr is not decayed" (official code, --fix-pred-lr; section 4.1 of the paper:
+    it should adapt to the latest representations).
+    """
+    optim = config.ssl_optim
+    if optim.name != "sgd":
+        raise ValueError(f"ssl_optim.name is {optim.name!r}; SimSiam is trained with sgd")
+    trunk = [*model.backbone.parameters(), *model.projector.parameters()]
+    groups = [
+        {"params": trunk, "fixed": False},
+        {"params": list(model.predictor.parameters()), "fixed": config.fix_predictor_lr},
+    ]
+    return torch.optim.SGD(
+        groups, lr=optim.lr, momentum=optim.momentum, weight_decay=optim.weight_decay
+    )
+
+
+def set_ssl_lr(optimiser: torch.optim.Optimizer, optim: OptimConfig, done: float) -> float:
+    """Set every group's lr for the share of training that is done, in [0, 1); returns the moving one."""
+    factor = 0.5 * (1.0 + math.cos(math.pi * done))
+    if optim.schedule == "constant":
+        factor = 1.0
+    if done < optim.warmup_share:
+        factor = (done + 1e-3) / optim.warmup_share
+    for group in optimiser.param_groups:
+        group["lr"] = optim.lr * (1.0 if group["fixed"] else factor)
+    return optim.lr * factor

@@ -1,0 +1,71 @@
+"""The three tables every competition is read into, and the checks that every reader shares."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Frames with columns ``id`` (str), ``path`` (str) and, where labelled, one column per target.
+
+    ``labelled`` may also have ``group``: rows of one group (patient, study) never part in folds.
+    """
+
+    unlabelled: "pd.DataFrame"
+    labelled: "pd.DataFrame"
+    test: "pd.DataFrame"
+
+    def head(self, labelled: int | None, unlabelled: int | None = None) -> "Tables":
+        """The first rows only, for rehearsals; None keeps everything. Every class stays in.
+
+        Labelled rows are taken evenly over the table, so that a table sorted by label keeps both.
+        """
+        if labelled is None and unlabelled is None:
+            return self
+        return replace(
+            self,
+            unlabelled=thin_rows(self.unlabelled, unlabelled),
+            labelled=thin_rows(self.labelled, labelled),
+        )
+
+
+def thin_rows(frame: "pd.DataFrame", count: int | None) -> "pd.DataFrame":
+    """``count`` rows evenly spread over a frame, order kept; the whole frame if it has fewer."""
+    if count is None or len(frame) <= count:
+        return frame
+    picks = [index * len(frame) // count for index in range(count)]
+    return frame.iloc[picks].reset_index(drop=True)
+
+
+def check_tables(tables: Tables, target_columns: Sequence[str]) -> None:
+    """Refuse tables that cannot be trained on, naming the first offending ids.
+
+    Raises:
+        ValueError: Duplicated ids, missing or non-binary labels, ids in two tables, empty tables.
+    """
+    for name, frame in (
+        ("unlabelled", tables.unlabelled),
+        ("labelled", tables.labelled),
+        ("test", tables.test),
+    ):
+        repeated = frame.loc[frame["id"].duplicated(), "id"]
+        if len(repeated):
+            raise ValueError(f"{len(repeated)} duplicated ids among {name} (first: {repeated.iloc[0]})")
+    if not len(tables.labelled):
+        raise ValueError("no labelled images: nothing to train on")
+    if not len(tables.test):
+        raise ValueError("no test images: nothing to predict")
+    for column in target_columns:
+        missing = tables.labelled.loc[tables.labelled[column].isna(), "id"]
+        if len(missing):
+            raise ValueError(f"{len(missing)} labels of {column!r} are empty (first: {missing.iloc[0]})")
+        odd = tables.labelled.loc[~tables.labelled[column].isin([0, 1]), "id"]
+        if len(odd):
+            raise ValueError(f"{len(odd)} labels of {column!r} are not 0 or 1 (first: {odd.iloc[0]})")
+    shared = set(tables.labelled["id"]) & set(tables.test["id"])
+    if shared:
+        raise ValueError(f"{len(shared)} ids are both labelled and test (first: {min(shared)})")

@@ -1,0 +1,1 @@
+"""One competition a file: ``COMPETITION`` and ``read_tables(folder)``."""

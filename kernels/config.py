@@ -1,0 +1,336 @@
+"""Frozen configuration: what a competition, a strategy and each training story are made of.
+
+Plain values only (str, int, float, bool, None, tuples, nested configs), so that ``repr`` of a config
+evaluates back to it: that text is the literal at the end of every rendered kernel script. Nothing here
+imports torch, pandas or numpy, so that listing strategies stays instant.
+"""
+
+import hashlib
+import math
+import re
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any
+
+PROFILE_NAMES = ("full", "cpu", "small")
+# full: as on Kaggle's GPUs. cpu: a real result in minutes. small: a rehearsal in seconds.
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise ValueError(message) unless the condition holds: a config says what is wrong with itself."""
+    if not condition:
+        raise ValueError(message)
+
+
+def check_plain(value: Any, where: str) -> None:
+    """Refuse values whose repr does not evaluate back to themselves.
+
+    Raises:
+        ValueError: Naming the field, for anything but str, int, finite float, bool, None, tuples and
+            nested dataclasses of those. Enums, paths, inf, sets and numpy scalars do not survive repr.
+    """
+    if is_dataclass(value) and not isinstance(value, type):
+        for field in fields(value):
+            check_plain(getattr(value, field.name), f"{where}.{field.name}")
+    elif isinstance(value, tuple):
+        for index, item in enumerate(value):
+            check_plain(item, f"{where}[{index}]")
+    elif type(value) is float:
+        require(math.isfinite(value), f"{where} is {value!r}; only finite numbers can be rendered")
+    else:
+        require(
+            value is None or type(value) in (str, int, bool),
+            f"{where} is a {type(value).__name__}; configs hold str, int, float, bool, None and tuples",
+        )
+
+
+def weights_slug(backbone: str) -> str:
+    """Slug of the dataset that carries a backbone's pretrained weights: 50 characters of [a-z0-9-] at most.
+
+    ``tf_efficientnet_lite0.in1k`` -> ``weights-tf-efficientnet-lite0-in1k``. The file inside is
+    ``<backbone>.safetensors``. Names too long for Kaggle end in a hash instead.
+    """
+    slug = re.sub(r"[^a-z0-9]+", "-", f"weights-{backbone.lower()}").strip("-")
+    if len(slug) <= 50:
+        return slug
+    return f"{slug[:41].rstrip('-')}-{hashlib.sha256(backbone.encode()).hexdigest()[:8]}"
+
+
+# ---- what is learned ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Competition:
+    """A competition as data. Column names are those of its own CSV files."""
+
+    slug: str
+    title: str
+    id_column: str
+    target_columns: tuple[str, ...]
+    metric: str = "auc"  # a name that kernels/stats.py knows
+    greater_is_better: bool = True
+    kind: str = "csv"  # csv: a file is submitted; code: a kernel is
+    positive_label: str = "positive"
+    group_column: str | None = None  # rows that must never be split between folds, where ids tell
+    public_rows: int | None = None  # size of the leaderboard's public part, None when unknown
+    max_daily_submissions: int = 5
+    awards_medals: bool = False
+
+    def __post_init__(self) -> None:
+        require(bool(self.target_columns), f"{self.slug}: target_columns is empty")
+        require(self.kind in ("csv", "code"), f"{self.slug}: kind is {self.kind!r}, not csv or code")
+
+
+# ---- how it is learned ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class FoldsConfig:
+    """Stratified (and where groups are known, grouped) cross-validation, the same for every strategy.
+
+    ``run_folds`` and ``seeds`` choose what this run trains; None means every fold. Two runs can only
+    be compared row by row when ``count`` and the seed are equal.
+    """
+
+    count: int = 5
+    seeds: tuple[int, ...] = (0,)
+    run_folds: tuple[int, ...] | None = None
+    group_near_duplicates: bool = True  # near-copies (pixel correlation) count as one group
+    duplicate_correlation: float = 0.965
+
+    def __post_init__(self) -> None:
+        require(self.count >= 2, f"folds.count is {self.count}; cross-validation needs at least 2")
+        require(bool(self.seeds), "folds.seeds is empty; name at least one seed")
+        require(len(set(self.seeds)) == len(self.seeds), f"folds.seeds repeats: {self.seeds}")
+        for fold in self.run_folds or ():
+            require(0 <= fold < self.count, f"fold {fold} is not in 0..{self.count - 1}")
+
+
+@dataclass(frozen=True)
+class FeaturesConfig:
+    """Hand-crafted features and a standardised logistic regression: pipelines/features.py."""
+
+    folds: FoldsConfig = FoldsConfig()
+    image_size: int = 224  # one fixed size: else the features encode acquisition resolution
+    glcm_levels: int = 32  # the write-up names none; contrast scales with levels squared
+    inverse_regularisation: float = 1.0  # scikit-learn's C
+    max_images: int | None = None  # for rehearsals: the first rows of each table
+
+    def __post_init__(self) -> None:
+        require(2 <= self.glcm_levels <= 256, f"glcm_levels is {self.glcm_levels}, not in 2..256")
+        require(self.image_size >= 16, f"image_size is {self.image_size}; at least 16")
+
+
+@dataclass(frozen=True)
+class ProbeConfig:
+    """A frozen pretrained backbone and logistic regression: pipelines/probe.py."""
+
+    folds: FoldsConfig = FoldsConfig()
+    backbone: str = "tf_efficientnet_lite0.in1k"
+    weights: str = "pretrained"  # pretrained | random | a file's name in a mounted dataset
+    image_size: int = 224
+    batch_size: int = 32
+    inverse_regularisation: float = 0.01
+    hflip_tta: bool = True
+    device: str = "auto"  # auto | cpu | cuda; cuda: without a usable one the run stops at once
+    precision: str = "auto"  # auto: bf16 or fp16 where the machine gains | float32
+    max_images: int | None = None
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """Random views. Zero switches a step off."""
+
+    crop_scale_min: float = 1.0  # smallest share of the area a random crop keeps, in (0, 1]
+    hflip: float = 0.5
+    rotation_deg: float = 0.0
+    translate: float = 0.0  # share of the side
+    scale: float = 0.0  # zoom drawn from 1 - scale .. 1 + scale
+    perspective: float = 0.0  # distortion, as torchvision's RandomPerspective
+    perspective_p: float = 0.5
+    brightness: float = 0.0
+    contrast: float = 0.0
+
+
+@dataclass(frozen=True)
+class MixConfig:
+    """MixUp and CutMix, one of them per batch."""
+
+    mixup_alpha: float = 0.0
+    cutmix_alpha: float = 0.0
+    cutmix_share: float = 0.5  # probability of CutMix when both are on
+    clean_last_epochs: int = 0  # mixing off at the end
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """Optimiser and schedule, per epoch unless said otherwise."""
+
+    name: str = "adamw"  # adamw | sgd | rmsprop
+    lr: float = 1e-4  # backbone, or everything when head_lr is None
+    head_lr: float | None = None
+    weight_decay: float = 0.01
+    momentum: float = 0.0
+    schedule: str = "cosine"  # cosine | warm_restarts | plateau | one_cycle | constant
+    warmup_share: float = 0.0  # share of all steps
+    restart_epochs: int = 10  # T_0 of warm_restarts
+    restart_factor: int = 2
+    plateau_factor: float = 0.5
+    plateau_patience: int = 5
+    layer_decay: float | None = None
+    decay_norm_and_bias: bool = False
+    clip_grad_norm: float | None = None
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One supervised fit of a classifier."""
+
+    optim: OptimConfig = OptimConfig()
+    augment: AugmentConfig = AugmentConfig()
+    mix: MixConfig = MixConfig()
+    epochs: int = 8
+    batch_size: int = 32
+    loss: str = "bce"  # bce | focal | weighted_ce
+    focal_alpha: float = 0.25
+    focal_gamma: float = 2.0
+    label_smoothing: float = 0.0  # y(1-eps) + eps/2, applied once, before mixing
+    sampler: str = "shuffle"  # shuffle | balanced
+    early_stop_patience: int | None = None  # None: fixed epochs, keep the last
+    ema_decay: float | None = None
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """The classifier on top of a backbone's feature map."""
+
+    attention: str = "none"  # none | spatial | channels
+    attention_reduction: int = 8
+    attention_residual: bool = True  # x * (1 + a): a sigmoid near 0.5 would halve the features
+    hidden: tuple[int, ...] = ()
+    batch_norm: bool = False
+    dropout: tuple[float, ...] = ()  # one per hidden layer
+    final_dropout: float = 0.0
+    outputs: int = 1  # 1: one logit per target; 2: softmax over two classes (write-up B)
+
+
+@dataclass(frozen=True)
+class SimSiamConfig:
+    """Features, nearest-neighbour pairs, SimSiam, then a classifier in folds: pipelines/simsiam.py."""
+
+    folds: FoldsConfig = FoldsConfig()
+    backbone: str = "tf_efficientnet_b0.ns_jft_in1k"
+    weights: str = "pretrained"
+    image_size: int = 224
+    glcm_levels: int = 32
+    pairs: str = "neighbours"  # neighbours | views (plain SimSiam, the control arm)
+    pair_share: float = 0.5  # share of pairs made of two films; the rest are two views of one
+    ssl_image_size: int | None = None  # side of the views in the SimSiam stage; None: image_size
+    ssl_epochs: int = 20
+    ssl_batch_size: int = 64
+    ssl_optim: OptimConfig = OptimConfig(
+        name="sgd", lr=0.0125, weight_decay=1e-4, momentum=0.9, schedule="cosine"
+    )
+    ssl_augment: AugmentConfig = AugmentConfig()
+    projector_hidden: int = 2048
+    projector_out: int = 2048
+    predictor_hidden: int = 512
+    fix_predictor_lr: bool = True
+    probe_every: int = 5  # epochs between k-NN probes, which watch and never choose
+    freeze_backbone: bool = True
+    cached_views: int = 8  # frozen backbone: augmented views whose features are computed once
+    head: HeadConfig = HeadConfig()
+    train: TrainConfig = TrainConfig()
+    tta_views: int = 5
+    device: str = "auto"  # auto | cpu | cuda; cuda: without a usable one the run stops at once
+    precision: str = "auto"  # auto: bf16 or fp16 where the machine gains | float32
+    max_images: int | None = None
+    max_unlabelled: int | None = None
+
+
+@dataclass(frozen=True)
+class SupervisedConfig:
+    """CLAHE, mixing, attention classifier, test-time augmentation: pipelines/supervised.py."""
+
+    folds: FoldsConfig = FoldsConfig()
+    backbone: str = "tf_efficientnetv2_s.in21k_ft_in1k"
+    weights: str = "pretrained"
+    image_size: int = 384
+    clahe: bool = True
+    clahe_clip: float = 2.0
+    clahe_grid: int = 8
+    freeze_backbone: bool = False
+    head: HeadConfig = HeadConfig()
+    train: TrainConfig = TrainConfig()
+    tta: tuple[str, ...] = ("plain", "hflip", "rot+5", "rot-5", "crop0.9")
+    tta_space: str = "logits"  # logits | probs: what is averaged over views
+    drop_path: float = 0.0  # stochastic depth inside the backbone
+    device: str = "auto"  # auto | cpu | cuda; cuda: without a usable one the run stops at once
+    precision: str = "auto"  # auto: bf16 or fp16 where the machine gains | float32
+    max_images: int | None = None
+
+
+AnyConfig = FeaturesConfig | ProbeConfig | SimSiamConfig | SupervisedConfig
+
+
+@dataclass(frozen=True)
+class Profiles:
+    """One config for each size of run; the script picks one when it starts."""
+
+    full: AnyConfig
+    cpu: AnyConfig
+    small: AnyConfig
+
+    def __post_init__(self) -> None:
+        kinds = {type(self.full), type(self.cpu), type(self.small)}
+        require(len(kinds) == 1, f"profiles mix config types: {sorted(k.__name__ for k in kinds)}")
+
+    def pick(self, profile: str) -> AnyConfig:
+        """The config of a profile name (ValueError names the known ones)."""
+        require(
+            profile in PROFILE_NAMES,
+            f"profile {profile!r} is not one of {', '.join(PROFILE_NAMES)}",
+        )
+        chosen: AnyConfig = getattr(self, profile)
+        return chosen
+
+    def with_profile(self, profile: str, config: AnyConfig) -> "Profiles":
+        """The same profiles with one of them replaced."""
+        self.pick(profile)
+        return replace(self, **{profile: config})
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """What to train, where. One file each in kernels/strategies/."""
+
+    name: str
+    title: str  # shown in listings and as the kernel's title, 5 to 50 characters
+    competition: str  # module name in kernels/competitions/
+    pipeline: str  # module name in kernels/pipelines/
+    profiles: Profiles
+    accelerator: str = "cpu"  # cpu | gpu
+    internet: bool = False
+    datasets: tuple[str, ...] = ()  # further slugs to mount, besides the backbone's weights
+    in_blend: bool = True
+    hours: str = "unknown"  # measured on Kaggle, with the date; "unknown" until somebody did
+    packages: tuple[str, ...] = ()  # what the kernel imports beyond numpy, pandas, scikit-learn, cv2
+
+
+def apply_overrides(config: Any, overrides: tuple[tuple[str, Any], ...]) -> Any:
+    """Replace fields by dotted name: (("train.epochs", 3), ("image_size", 96)).
+
+    Raises:
+        ValueError: Naming the unknown field and the known ones.
+    """
+    for dotted, value in overrides:
+        name, _, rest = dotted.partition(".")
+        known = [field.name for field in fields(config)]
+        require(
+            name in known, f"{type(config).__name__} has no field {name!r}; it has {', '.join(known)}"
+        )
+        if rest:
+            inner = getattr(config, name)
+            require(is_dataclass(inner), f"{name} holds a plain value; {dotted!r} goes deeper")
+            value = apply_overrides(inner, ((rest, value),))
+        config = replace(config, **{name: value})
+    return config

@@ -1,0 +1,1 @@
+"""One training story a file: ``run(config, tables, writer)``."""

@@ -1,0 +1,153 @@
+"""Hand-crafted features and a standardised logistic regression: the cheapest honest number.
+
+films -> one grey size -> 22 features -> in each fold: scaler and regression -> out-of-fold and test
+predictions. Minutes become seconds here, so it also carries the checks that belong beside every
+result: groups, label purity of neighbours, metadata-only AUC, shift between labelled and test films.
+"""
+
+import time
+from typing import Any
+
+import numpy as np
+
+from kernels.blocks.entry import say
+from kernels.blocks.features import FEATURE_NAMES, extract_features
+from kernels.blocks.folds import assign_folds, iterate_folds
+from kernels.blocks.grouping import groups_of, strata_of
+from kernels.blocks.images import load_images
+from kernels.blocks.outputs import OutputWriter
+from kernels.blocks.pairs import find_pairs, label_purity
+from kernels.blocks.shortcuts import adversarial_auc, metadata_auc
+from kernels.blocks.tables import Tables
+from kernels.config import FeaturesConfig
+from kernels.contract import write_json
+
+
+def run(config: FeaturesConfig, tables: Tables, writer: OutputWriter) -> None:
+    """Fit one model per target in every fold of every seed and hand its predictions to the writer.
+
+    Checkpoints are ``features_lr_seed<s>_fold<f>.json``: plain numbers that predict without scikit-learn.
+    """
+    tables = tables.head(config.max_images, config.max_images)
+    labelled, test = tables.labelled, tables.test
+    columns = list(writer.competition.target_columns)
+    targets = labelled[columns].to_numpy(dtype=np.int64)  # (N, K)
+    cache = writer.paths.temp / "images"
+
+    films, faults = load_images(list(labelled["path"]), config.image_size, cache, "labelled films")
+    test_films, test_faults = load_images(
+        list(test["path"]), config.image_size, cache, "test films"
+    )
+    started = time.monotonic()
+    features = extract_features(films, config.glcm_levels)
+    test_features = extract_features(test_films, config.glcm_levels)
+    rate = (len(films) + len(test_films)) / (time.monotonic() - started)
+    say(
+        f"{len(FEATURE_NAMES)} features of {len(films)} + {len(test_films)} films, {rate:.0f} films/s"
+    )
+
+    groups, groups_report = groups_of(labelled, config.folds, cache)
+    say(f"groups: {groups_report['finding']}")
+    strata = strata_of(targets, config.folds.count)
+    writer.note(
+        images={"labelled": faults.as_json(), "test": test_faults.as_json()},
+        groups=groups_report,
+        **side_checks(config, tables, targets[:, 0], strata, groups, features, test_features),
+    )
+
+    ids, test_ids = list(labelled["id"]), list(test["id"])
+    for seed, fold, train, held_out in iterate_folds(strata, groups, config.folds):
+        model = fit_feature_model(features[train], targets[train], config)
+        probs = predict_feature_model(model, features[held_out])
+        writer.add_oof([ids[row] for row in held_out], seed, fold, targets[held_out], probs)
+        writer.add_test(test_ids, seed, fold, predict_feature_model(model, test_features))
+        write_json(
+            writer.checkpoint_path(f"features_lr_seed{seed}_fold{fold}.json"),
+            {**model, "targets": columns, "seed": seed, "fold": fold},
+        )
+        score = fold_score_of(writer, targets[held_out], probs)
+        say(
+            f"seed {seed} fold {fold}: {writer.competition.metric} {score:.4f} on {len(held_out)} films"
+        )
+
+
+def side_checks(
+    config: FeaturesConfig,
+    tables: Tables,
+    target: np.ndarray,
+    strata: np.ndarray,
+    groups: np.ndarray,
+    features: np.ndarray,
+    test_features: np.ndarray,
+) -> dict[str, Any]:
+    """What stands beside the score in metrics.json: neighbours, metadata-only AUC, shift to the test films."""
+    pairs = find_pairs(features)
+    purity = label_purity(pairs.neighbour, target)
+    folds = assign_folds(strata, groups, config.folds.count, config.folds.seeds[0])
+    metadata = metadata_auc(list(tables.labelled["path"]), target, folds)
+    shift = adversarial_auc(features, test_features)
+    say(f"label purity of neighbours {purity.purity:.4f}, chance {purity.chance:.4f}")
+    say(
+        f"metadata-only AUC {metadata['logistic']:.4f} logistic, {metadata['boosting']:.4f} boosting"
+    )
+    say(
+        f"labelled against test AUC {shift['logistic']:.4f} logistic, {shift['boosting']:.4f} boosting"
+    )
+    return {
+        "pairs": pairs.as_json(),
+        "label_purity": purity.as_json(),
+        "metadata_auc": metadata,
+        "adversarial_auc": shift,
+    }
+
+
+def fold_score_of(writer: OutputWriter, targets: np.ndarray, probs: np.ndarray) -> float:
+    """The competition's metric for a log line; one target is a vector, several are columns."""
+    if targets.shape[1] == 1:
+        return writer.fold_score(targets[:, 0], probs[:, 0])
+    return writer.fold_score(targets, probs)
+
+
+def fit_feature_model(
+    features: np.ndarray, targets: np.ndarray, config: FeaturesConfig
+) -> dict[str, Any]:
+    """A scaler and one logistic regression per target, as plain numbers.
+
+    Args:
+        features: Training rows, shape (N, 22).
+        targets: 0 or 1, shape (N, K); both occur in every column.
+        config: Strength of the regularisation, and what the features were made with.
+
+    Returns:
+        ``mean`` and ``scale`` (22), ``weights`` (K, 22), ``bias`` (K), and what the features were made with.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
+    scaler = StandardScaler().fit(features)
+    scaled = scaler.transform(features)
+    weights, bias = [], []
+    for column in targets.T:
+        fitted = LogisticRegression(C=config.inverse_regularisation, max_iter=5000).fit(
+            scaled, column
+        )
+        weights.append(fitted.coef_[0].tolist())
+        bias.append(float(fitted.intercept_[0]))
+    return {
+        "model_name": "features_lr",
+        "img_size": config.image_size,
+        "glcm_levels": config.glcm_levels,
+        "features": list(FEATURE_NAMES),
+        "mean": scaler.mean_.tolist(),
+        "scale": scaler.scale_.tolist(),
+        "weights": weights,
+        "bias": bias,
+    }
+
+
+def predict_feature_model(model: dict[str, Any], features: np.ndarray) -> np.ndarray:
+    """Probabilities in [0, 1], shape (N, K), from a model's plain numbers."""
+    scaled = (features - np.array(model["mean"])) / np.array(model["scale"])
+    logits = scaled @ np.array(model["weights"]).T + np.array(model["bias"])
+    probs: np.ndarray = 0.5 * (1.0 + np.tanh(0.5 * logits))  # the sigmoid, without overflow
+    return probs

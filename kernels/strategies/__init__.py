@@ -1,0 +1,1 @@
+"""One file of values a strategy: ``STRATEGY = Strategy(...)``."""
