@@ -1,0 +1,865 @@
+"""The command line: parse, call, print. Every verb is in harness/commands; nothing is decided here.
+
+Imports are inside the commands, so that ``harness --help`` loads neither torch, pandas nor kaggle.
+"""
+
+import contextlib
+import difflib
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from harness import __version__
+from harness.errors import ConfigError, HarnessError
+
+if TYPE_CHECKING:
+    from harness.records import Run, RunSpec
+    from harness.settings import Settings
+    from harness.workbench import Workbench
+
+
+class Program(click.Group):
+    """Errors that a user can put right become one line and exit code 1; so does Ctrl-C."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except HarnessError as error:
+            click.echo(f"{click.style('error:', fg='red', bold=True)} {error}", err=True)
+            ctx.exit(1)
+        except KeyboardInterrupt:
+            click.echo(
+                "\nInterrupted. Pushed kernels run on; run the same command again to go on from here.",
+                err=True,
+            )
+            ctx.exit(130)
+        except BrokenPipeError:
+            # The reader (head, less) has seen enough.
+            sys.stderr.close()
+            ctx.exit(0)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
+            if near:
+                raise click.UsageError(f"{error.format_message()} Did you mean {near[0]!r}?", ctx) from None
+            raise
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order of use, not of the alphabet."""
+        return list(self.commands)
+
+
+class Settled(click.Group):
+    """A group inside the program, with commands in the order they are defined."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+def common_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """--remote, --profile and --json, the same everywhere."""
+    for option in (
+        click.option("--json", "as_json", is_flag=True, help="Print records as JSON."),
+        click.option(
+            "--profile",
+            type=click.Choice(["small", "cpu", "full"]),
+            help="Size of the run: a rehearsal in seconds, a CPU result in minutes, or Kaggle's GPUs.",
+        ),
+        click.option(
+            "--remote",
+            type=click.Choice(["local", "kaggle"]),
+            help="Where kernels run. local needs no account; it is the default of a fresh clone.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@contextlib.contextmanager
+def bench_for(remote: str | None, profile: str | None) -> "Iterator[Workbench]":
+    """Settings, ledger and remote for one command."""
+    from harness.settings import load_settings
+    from harness.terminal import progress
+    from harness.workbench import open_workbench
+
+    with open_workbench(load_settings(remote=remote, profile=profile), progress) as bench:
+        yield bench
+
+
+def parse_overrides(pairs: tuple[str, ...]) -> tuple[tuple[str, Any], ...]:
+    """``key=value`` with Python values: epochs=3, train.optim.lr=1e-4, clahe=False, backbone=name."""
+    import ast
+
+    found = []
+    for pair in pairs:
+        key, separator, text = pair.partition("=")
+        if not separator or not key:
+            raise ConfigError(f"--set {pair!r} is not key=value.", "For example: --set epochs=3")
+        try:
+            value = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            value = {"true": True, "false": False, "none": None}.get(text.lower(), text)
+        if isinstance(value, list):
+            value = tuple(value)
+        found.append((key, value))
+    return tuple(sorted(found))
+
+
+def parse_spec(
+    settings: "Settings",
+    name: str,
+    variant: str,
+    overrides: tuple[str, ...],
+    folds: tuple[int, ...],
+    seeds: tuple[int, ...],
+    tag: str,
+) -> "RunSpec":
+    """A run's spec from the options of push, render and dry-run."""
+    from harness.records import RunSpec, slugify
+    from harness.settings import choose_profile
+
+    if tag and slugify(tag) != tag:
+        raise ConfigError(f"Tag {tag!r} cannot be part of a slug.", f"Try: --tag {slugify(tag)}")
+    profile, _ = choose_profile(settings)
+    return RunSpec(
+        strategy=name,
+        variant=variant,
+        profile=profile,
+        overrides=parse_overrides(overrides),
+        folds=tuple(sorted(set(folds))) or None,
+        seeds=tuple(sorted(set(seeds))) or None,
+        tag=tag,
+    )
+
+
+def spec_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that make a run's spec."""
+    for option in (
+        click.option("--tag", default="", help="Name this experiment; part of the kernel's slug."),
+        click.option("--seed", "seeds", type=int, multiple=True, help="Fold seed; may be repeated."),
+        click.option("--fold", "folds", type=int, multiple=True, help="Train this fold only; may be repeated."),
+        click.option(
+            "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a config field."
+        ),
+        click.option("--variant", default="default", help="as-written: the write-up's exact settings."),
+    ):
+        command = option(command)
+    return command
+
+
+@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="harness")
+@click.option("-v", "--verbose", is_flag=True, help="Tell about retries and waits.")
+def main(verbose: bool) -> None:
+    """Train image models as Kaggle kernels, blend them by validation AUC, submit.
+
+    \b
+    The loop:
+      harness push linear_probe ssl effnetv2_s
+      harness watch --follow
+      harness pull
+      harness blend-and-submit
+
+    Without an account everything runs on a local Kaggle on this machine; see it at work with
+    `harness demo`. Use --remote kaggle for the real one.
+    """
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO if verbose else logging.WARNING, format="%(message)s"
+    )
+
+
+@main.command()
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    help="A competition's folder: train/, val/, val.csv, test/, sample_submission.csv.",
+)
+@click.option("--solution", type=click.Path(path_type=Path), help="Private answers for --data.")
+@click.option("--strategy", "strategies", multiple=True, help="Instead of the usual three; may be repeated.")
+@click.option("--json", "as_json", is_flag=True, help="Print records as JSON.")
+@click.option("--profile", type=click.Choice(["small", "cpu", "full"]), help="small for drawn data, else cpu.")
+def demo(
+    data: Path | None,
+    solution: Path | None,
+    strategies: tuple[str, ...],
+    as_json: bool,
+    profile: str | None,
+) -> None:
+    """See the whole loop at work, offline: draw data, push, run, pull, blend, submit, score.
+
+    \b
+    Examples:
+      harness demo
+      harness demo --data ../xray --profile cpu
+      harness demo --data ../xray --solution answers.csv --strategy features_lr
+    """
+    from harness.commands.demo import DEMO_STRATEGIES, check_strategies
+    from harness.commands.demo import demo as run_demo
+    from harness.settings import load_settings
+    from harness.terminal import log_line, print_json, progress
+
+    settings = load_settings(remote="local", profile=profile)
+    names = strategies or DEMO_STRATEGIES
+    check_strategies(settings, names)
+    chosen = settings.profile or ("cpu" if data else "small")
+    if solution is not None and data is None:
+        raise ConfigError("--solution needs --data.", "The drawn competition brings its own.")
+    for path in (data, solution):
+        if path is not None and not path.exists():
+            raise ConfigError(f"{path} does not exist.")
+    result = run_demo(
+        settings,
+        chosen,
+        names,
+        data,
+        solution,
+        progress,
+        lambda run, line: log_line(run.spec.strategy, line),
+    )
+    if as_json:
+        print_json(
+            {
+                "rows": result.rows,
+                "blend": {"score": result.blend.blend.score, "members": result.blend.blend.members},
+                "submission": result.blend.submission,
+                "csv": result.blend.csv,
+                "folder": result.folder,
+                "seconds": result.seconds,
+            }
+        )
+        return
+    print_demo(result, chosen)
+
+
+def print_demo(result: Any, profile: str) -> None:
+    """The demo's table and what to type next."""
+    from harness.terminal import number, print_aligned
+
+    def cells(name: str, trained: str, score: Any, seconds: str, submission: Any) -> list[str]:
+        public = submission.public_score or "not scored"
+        interval = f"{score.low:.4f} to {score.high:.4f}"
+        return [
+            name,
+            trained,
+            number(score.mean_fold),
+            interval,
+            number(score.pooled),
+            str(score.n),
+            seconds,
+            public,
+        ]
+
+    rows = [
+        cells(row.strategy, row.backbone, row.score, f"{row.seconds:.0f}", row.submission)
+        for row in result.rows
+    ]
+    blend = result.blend.blend
+    rows.append(
+        cells(
+            f"blend of {len(blend.members)}",
+            blend.method,
+            blend.score,
+            f"{result.seconds:.0f}",
+            result.blend.submission,
+        )
+    )
+    click.echo()
+    columns = ["strategy", "trained on", "oof AUC", "95% interval", "pooled", "n", "seconds", "public score"]
+    print_aligned(columns, rows)
+    click.echo()
+    for run_id, reason in blend.dropped:
+        click.echo(f"Not in the blend: {run_id} {reason}.")
+    for warning in result.blend.warnings:
+        click.echo(f"Note: {warning}.")
+    reason = result.blend.submission.error
+    if not result.blend.submission.public_score and reason:
+        click.echo(f"The leaderboard says: {reason}.")
+    click.echo(
+        f"oof AUC: mean over folds, profile {profile}. The blend's is nested: its weights were fitted on "
+        "other folds."
+    )
+    click.echo(f"Submission: {result.blend.csv}\nEverything else: {result.folder}")
+    click.echo(
+        "\nNext, with your own data:\n"
+        "  harness local competition add FOLDER\n"
+        "  harness push linear_probe effnetv2_s && harness watch --follow\n"
+        "  harness pull && harness blend-and-submit\n"
+        "On Kaggle itself: add --remote kaggle (harness push --help)."
+    )
+
+
+@main.command()
+@common_options
+def strategies(remote: str | None, profile: str | None, as_json: bool) -> None:
+    """List what can be pushed: backbone, image size, accelerator, hours.
+
+    \b
+    Examples:
+      harness strategies
+      harness strategies --profile cpu
+    """
+    from harness.registry import load_strategies
+    from harness.render import backbone_of
+    from harness.settings import choose_profile, load_settings
+    from harness.terminal import print_json, print_table
+
+    settings = load_settings(remote=remote, profile=profile)
+    chosen, _ = choose_profile(settings)
+    rows = []
+    for item in load_strategies(settings.workspace):
+        config = item.profiles.pick(chosen)
+        rows.append(
+            {
+                "strategy": item.name,
+                "title": item.title,
+                "competition": item.competition,
+                "pipeline": item.pipeline,
+                "profile": chosen,
+                "backbone": backbone_of(config) or "-",
+                "image_size": getattr(config, "image_size", None),
+                "accelerator": item.accelerator if chosen == "full" else "cpu",
+                "hours": item.hours,
+            }
+        )
+    if as_json:
+        print_json(rows)
+        return
+    columns = ["strategy", "backbone", "image_size", "accelerator", "hours", "title"]
+    print_table(columns, [[str(row[name]) for name in columns] for row in rows])
+
+
+@main.command()
+@click.argument("names", nargs=-1, metavar="STRATEGY...")
+@click.option("--all", "all_", is_flag=True, help="Every strategy of the workspace.")
+@click.option("--force", is_flag=True, help="Start a new version of what runs or has run already.")
+@spec_options
+@common_options
+def push(
+    names: tuple[str, ...],
+    all_: bool,
+    force: bool,
+    variant: str,
+    overrides: tuple[str, ...],
+    folds: tuple[int, ...],
+    seeds: tuple[int, ...],
+    tag: str,
+    remote: str | None,
+    profile: str | None,
+    as_json: bool,
+) -> None:
+    """Render strategies, make their datasets current, start their kernels.
+
+    The same bytes are never started twice unless asked with --force.
+
+    \b
+    Examples:
+      harness push ssl
+      harness push linear_probe effnetv2_s --profile small
+      harness push effnetv2_s --set train.epochs=12 --tag longer
+      harness push ssl --fold 0 --seed 1
+      harness push --all --remote kaggle
+    """
+    from harness.commands.push import push as run_push
+    from harness.registry import module_names
+    from harness.settings import choose_profile
+    from harness.terminal import print_json
+
+    with bench_for(remote, profile) as bench:
+        if all_:
+            names = tuple(module_names(bench.settings.workspace, "strategies"))
+        if not names:
+            raise ConfigError("Name a strategy, or use --all.", "List them with: harness strategies")
+        chosen, why = choose_profile(bench.settings)
+        click.echo(f"remote {bench.settings.remote}, profile {chosen} ({why})", err=True)
+        specs = [
+            parse_spec(bench.settings, name, variant, overrides, folds, seeds, tag)
+            for name in dict.fromkeys(names)
+        ]
+        results = run_push(bench, specs, force)
+        if as_json:
+            print_json(results)
+            return
+        for result in results:
+            run = result.run
+            what = f"already there ({run.state.lower()})" if result.already_there else "pushed"
+            click.echo(f"{run.run_id}: {what} as {run.kernel}, digest {run.digest[:12]}")
+            for warning in result.warnings:
+                click.echo(f"  note: {warning}", err=True)
+            if result.rehearsed_at:
+                click.echo(f"  these bytes passed a dry run at {result.rehearsed_at}", err=True)
+            elif not result.already_there and bench.settings.remote == "kaggle":
+                click.echo(
+                    f"  these bytes have not been rehearsed: harness dry-run {run.spec.strategy}", err=True
+                )
+        click.echo("Next: harness watch --follow", err=True)
+
+
+@main.command()
+@click.option("--follow", is_flag=True, help="Go on until every run has ended.")
+@click.option("--logs/--no-logs", default=True, help="With --follow: show lines of running kernels' logs.")
+@common_options
+def watch(follow: bool, logs: bool, remote: str | None, profile: str | None, as_json: bool) -> None:
+    """Show the state of every open run, a line each.
+
+    \b
+    Examples:
+      harness watch
+      harness watch --follow
+      harness watch --follow --no-logs
+    """
+    from harness.commands.watch import follow as run_follow
+    from harness.commands.watch import refresh
+    from harness.terminal import log_line, print_json
+
+    with bench_for(remote, profile) as bench:
+        if follow:
+            runs = run_follow(
+                bench,
+                (lambda run: None) if as_json else print_state,
+                (lambda run, line: log_line(run.run_id, line)) if logs else None,
+            )
+        else:
+            runs = refresh(bench)
+            if not as_json:
+                for run in runs:
+                    print_state(run)
+        if as_json:
+            print_json(runs)
+        elif not runs:
+            click.echo("No open runs.")
+        elif all(run.state.is_final for run in runs):
+            click.echo("Next: harness pull", err=True)
+
+
+def print_state(run: "Run") -> None:
+    """One line about a run."""
+    line = f"{run.run_id}: {run.state.lower()}  {run.kernel}"
+    click.echo(line + (f"  {run.failure}" if run.failure else ""))
+
+
+@main.command()
+@click.argument("names", nargs=-1, metavar="[STRATEGY|RUN]...")
+@click.option("--checkpoints", is_flag=True, help="Fetch model checkpoints too.")
+@common_options
+def pull(
+    names: tuple[str, ...], checkpoints: bool, remote: str | None, profile: str | None, as_json: bool
+) -> None:
+    """Fetch what finished runs wrote and check every file against its hash.
+
+    \b
+    Examples:
+      harness pull
+      harness pull ssl --checkpoints
+    """
+    from harness.commands.pull import pull as run_pull
+    from harness.commands.pull import runs_to_pull
+    from harness.commands.watch import refresh
+    from harness.registry import did_you_mean
+    from harness.terminal import number, print_json
+
+    with bench_for(remote, profile) as bench:
+        refresh(bench)
+        runs = runs_to_pull(bench, names, checkpoints)
+        for name in names:
+            if not any(name in (run.spec.strategy, run.run_id) for run in runs):
+                known = bench.ledger.runs(bench.settings.remote)
+                if not any(name in (run.spec.strategy, run.run_id) for run in known):
+                    raise did_you_mean("run or strategy", name, sorted({r.spec.strategy for r in known}))
+                raise ConfigError(f"No run of {name!r} has finished.", "Wait with: harness watch --follow")
+        results = run_pull(bench, runs, checkpoints)
+        if as_json:
+            print_json(
+                [
+                    {"run": r.run, "files": r.files, "bytes": r.bytes, "error": str(r.error or "") or None}
+                    for r in results
+                ]
+            )
+        else:
+            for result in results:
+                run = result.run
+                if result.error is None:
+                    click.echo(
+                        f"{run.run_id}: {result.files} files, {result.bytes / 1e6:.1f} MB, verified; "
+                        f"out-of-fold {number(run.score_mean_fold)} (mean over folds), "
+                        f"{number(run.score_pooled)} pooled"
+                    )
+            still = bench.ledger.open_runs(bench.settings.remote)
+            if not results:
+                click.echo("Nothing new to pull." + (f" {len(still)} runs are still open." if still else ""))
+        failed = [result.error for result in results if result.error is not None]
+        for error in failed[:-1]:
+            click.echo(f"error: {error}", err=True)
+        if failed:
+            raise failed[-1]
+
+
+@main.command("blend-and-submit")
+@click.option("--competition", help="Slug, when runs of several competitions were pulled.")
+@click.option("--runs", multiple=True, metavar="RUN", help="Blend exactly these runs; may be repeated.")
+@click.option("--floor", type=float, help="Drop members that score less. Default: 0.05 below the best.")
+@click.option("--message", default="", help="Shown on the leaderboard's submission list.")
+@click.option("--dry-run", is_flag=True, help="Blend, check and write the file, but submit nothing.")
+@common_options
+def blend_and_submit(
+    competition: str | None,
+    runs: tuple[str, ...],
+    floor: float | None,
+    message: str,
+    dry_run: bool,
+    remote: str | None,
+    profile: str | None,
+    as_json: bool,
+) -> None:
+    """Blend pulled runs by validation AUC, check the file, submit it, show the score.
+
+    Takes the newest complete, all-folds run of each strategy in the current profile. The file and its
+    record are written to submissions/<competition>/.
+
+    \b
+    Examples:
+      harness blend-and-submit --dry-run
+      harness blend-and-submit --message "three models"
+      harness blend-and-submit --runs ssl-cpu-1 --runs linear_probe-cpu-2
+    """
+    from harness.commands.blend_and_submit import blend_and_submit as run_blend
+    from harness.terminal import number, print_json, print_table
+
+    with bench_for(remote, profile) as bench:
+        names = [name for item in runs for name in item.split(",") if name]
+        result = run_blend(bench, competition, names, message, floor, dry_run)
+        blend = result.blend
+        if as_json:
+            print_json(
+                {
+                    "method": blend.method,
+                    "members": blend.members,
+                    "dropped": blend.dropped,
+                    "score": blend.score,
+                    "rank_mean": blend.rank_mean,
+                    "csv": result.csv,
+                    "record": result.record,
+                    "submission": result.submission,
+                    "warnings": result.warnings,
+                }
+            )
+            return
+
+        def cells(name: str, score: Any, weight: str) -> list[str]:
+            interval = f"{score.low:.4f} to {score.high:.4f}"
+            return [name, number(score.mean_fold), interval, number(score.pooled), str(score.n), weight]
+
+        rows = [cells(m.run_id, m.score, f"{m.weight:.4f}") for m in blend.members]
+        rows.append(cells(f"{blend.method} (nested)", blend.score, ""))
+        rows.append(cells("equal rank mean", blend.rank_mean, ""))
+        columns = ["member", "oof AUC", "95% interval", "pooled", "n", "weight"]
+        print_table(columns, rows, numeric=columns[1:])
+        for run_id, reason in blend.dropped:
+            click.echo(f"dropped: {run_id} {reason}")
+        for warning in result.warnings:
+            click.echo(f"note: {warning}", err=True)
+        click.echo(f"{result.csv}")
+        if result.submission is None:
+            click.echo("Dry run: valid, not submitted.", err=True)
+        else:
+            score = result.submission.public_score or f"not scored ({result.submission.error})"
+            click.echo(f"submitted as {result.submission.ref}: public score {score}")
+
+
+@main.command("dry-run")
+@click.argument("name", metavar="STRATEGY")
+@spec_options
+@common_options
+def dry_run(
+    name: str,
+    variant: str,
+    overrides: tuple[str, ...],
+    folds: tuple[int, ...],
+    seeds: tuple[int, ...],
+    tag: str,
+    remote: str | None,
+    profile: str | None,
+    as_json: bool,
+) -> None:
+    """Rehearse the exact bytes that push would send, here, in the small profile.
+
+    Push says whether the bytes it sends have passed.
+
+    \b
+    Examples:
+      harness dry-run ssl
+      harness dry-run effnetv2_s --profile full --set train.epochs=30
+    """
+    from harness.commands.dry_run import dry_run as run_dry
+    from harness.terminal import log_line, print_json
+
+    with bench_for(remote, profile) as bench:
+        spec = parse_spec(bench.settings, name, variant, overrides, folds, seeds, tag)
+        result = run_dry(bench, spec, lambda line: log_line(name, line))
+        if as_json:
+            print_json(
+                {
+                    "digest": result.build.digest,
+                    "script_sha256": result.build.script_sha256,
+                    "folder": result.folder,
+                    "seconds": result.seconds,
+                    "score_mean_fold": result.score_mean_fold,
+                    "drawn_data": result.drawn_data,
+                }
+            )
+            return
+        click.echo(
+            f"passed for digest {result.build.digest[:12]} in {result.seconds:.0f} s "
+            f"({'drawn data' if result.drawn_data else 'the competition data'}); outputs: {result.folder}"
+        )
+
+
+@main.command()
+@click.argument("name", metavar="STRATEGY")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="A folder for script and metadata.")
+@spec_options
+@common_options
+def render(
+    name: str,
+    output: Path | None,
+    variant: str,
+    overrides: tuple[str, ...],
+    folds: tuple[int, ...],
+    seeds: tuple[int, ...],
+    tag: str,
+    remote: str | None,
+    profile: str | None,
+    as_json: bool,
+) -> None:
+    """Write the script that a push would send (to stdout, or with its metadata to a folder).
+
+    \b
+    Examples:
+      harness render ssl > ssl.py
+      harness render effnetv2_s --profile full -o build/
+    """
+    import json
+
+    from harness.commands.push import prepare
+    from harness.render import CODE_FILE
+    from harness.terminal import print_json
+
+    with bench_for(remote, profile) as bench:
+        build = prepare(bench, parse_spec(bench.settings, name, variant, overrides, folds, seeds, tag)).build
+        if output is not None:
+            output.mkdir(parents=True, exist_ok=True)
+            (output / CODE_FILE).write_text(build.source, "utf-8")
+            (output / "kernel-metadata.json").write_text(json.dumps(build.metadata, indent=2) + "\n", "utf-8")
+        if as_json:
+            print_json(build)
+        elif output is None:
+            click.echo(build.source, nl=False)
+        else:
+            click.echo(f"{output / CODE_FILE}: {len(build.source.encode()):,} bytes, digest {build.digest[:12]}")
+
+
+@main.command()
+@common_options
+def runs(remote: str | None, profile: str | None, as_json: bool) -> None:
+    """List every run in the ledger, oldest first.
+
+    \b
+    Examples:
+      harness runs
+      harness runs --json
+    """
+    from harness.terminal import number, print_json, print_table
+
+    with bench_for(remote, profile) as bench:
+        found = bench.ledger.runs(bench.settings.remote)
+        if as_json:
+            print_json(found)
+            return
+        if not found:
+            click.echo("No runs yet. Start with: harness push STRATEGY")
+            return
+        columns = ["run", "state", "oof AUC", "pooled", "seconds", "kernel", "digest", "created"]
+        rows = [
+            [
+                run.run_id,
+                run.state.lower(),
+                number(run.score_mean_fold),
+                number(run.score_pooled),
+                number(run.seconds, 0),
+                str(run.kernel),
+                run.digest[:12],
+                run.created_at[:16],
+            ]
+            for run in found
+        ]
+        print_table(columns, rows, numeric=["oof AUC", "pooled", "seconds"])
+
+
+@main.command()
+@common_options
+def status(remote: str | None, profile: str | None, as_json: bool) -> None:
+    """Where things stand: open runs, results, submissions, and what to do next.
+
+    Reads the ledger only; `harness watch` asks the remote.
+
+    \b
+    Examples:
+      harness status
+      harness status --remote kaggle --json
+    """
+    from harness.commands.status import status as run_status
+    from harness.terminal import number, print_json
+
+    with bench_for(remote, profile) as bench:
+        result = run_status(bench)
+        if as_json:
+            print_json(result)
+            return
+        click.echo(f"remote {result.remote}, profile {result.profile} ({result.profile_reason})")
+        click.echo(f"runs: {result.open} open, {result.to_pull} to pull, {result.pulled} pulled, {result.failed} failed")
+        if result.best is not None:
+            click.echo(f"best: {result.best.run_id}, out-of-fold {number(result.best.score_mean_fold)}")
+        for submission in result.submissions[-5:]:
+            score = submission.public_score or submission.status.lower()
+            click.echo(f"submission {submission.ref or '-'}: {score}  {submission.csv.name}")
+        click.echo(f"Next: {result.next_step}")
+
+
+@main.group(cls=Settled)
+def local() -> None:
+    """The local Kaggle: a server that the official kaggle client can talk to.
+
+    \b
+    Examples:
+      harness local competition add ../xray
+      harness local serve
+      eval "$(harness local env)" && kaggle kernels list -m
+    """
+
+
+@local.command("serve")
+@click.option("--port", default=0, help="0 takes a free one.")
+def local_serve(port: int) -> None:
+    """Run the local Kaggle in the foreground until Ctrl-C. Loopback only.
+
+    \b
+    Examples:
+      harness local serve
+      harness local serve --port 8765
+    """
+    import signal
+    import threading
+
+    from harness.commands.local import open_server
+    from harness.settings import load_settings
+
+    settings = load_settings(remote="local")
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        server = open_server(settings, port)
+        server.start()
+    except OSError as error:
+        raise ConfigError(f"The local Kaggle cannot start: {error}.", "Choose another --port.") from error
+    try:
+        click.echo(f"Local Kaggle at {server.url}  (state: {settings.local_folder})")
+        click.echo('For the kaggle client, in another terminal: eval "$(harness local env)"', err=True)
+        stop.wait()
+    finally:
+        server.stop()
+
+
+@local.command("env")
+@click.option("--json", "as_json", is_flag=True, help="Print the variables as JSON.")
+def local_env(as_json: bool) -> None:
+    """Print the environment that points the official client at the running local Kaggle.
+
+    \b
+    Examples:
+      eval "$(harness local env)"
+      kaggle kernels list -m
+    """
+    import shlex
+
+    from harness.commands.local import client_environment
+    from harness.emulator import UNSET
+    from harness.settings import load_settings
+    from harness.terminal import print_json
+
+    _, variables = client_environment(load_settings(remote="local"))
+    if as_json:
+        print_json({"set": variables, "unset": list(UNSET)})
+        return
+    for name in UNSET:
+        click.echo(f"unset {name}")
+    for name, value in variables.items():
+        click.echo(f"export {name}={shlex.quote(value)}")
+
+
+@local.command("reset")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def local_reset(yes: bool) -> None:
+    """Delete the local Kaggle's kernels, datasets, competitions and submissions. The ledger stays.
+
+    \b
+    Examples:
+      harness local reset
+      harness local reset --yes
+    """
+    from harness.commands.local import reset
+    from harness.settings import load_settings
+
+    settings = load_settings(remote="local")
+    if not yes:
+        click.confirm(f"Delete {settings.local_folder}?", abort=True, err=True)
+    click.echo("Deleted." if reset(settings) else "There was nothing to delete.")
+
+
+@local.group("competition", cls=Settled)
+def local_competition() -> None:
+    """Competitions on the local Kaggle.
+
+    \b
+    Examples:
+      harness local competition add ../xray
+    """
+
+
+@local_competition.command("add")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--slug", help="Which competition of the workspace it is; needed when there are several.")
+@click.option("--solution", type=click.Path(path_type=Path), help="Private answers: ids and targets.")
+def local_competition_add(folder: Path, slug: str | None, solution: Path | None) -> None:
+    """Give the local Kaggle a competition's data; kernels mount it read-only.
+
+    Without a solution, submissions are taken but not scored.
+
+    \b
+    Examples:
+      harness local competition add ../xray
+      harness local competition add ../xray --solution answers.csv
+    """
+    from harness.commands.local import add_competition
+    from harness.registry import competition_by_slug, load_competition, module_names
+    from harness.settings import load_settings
+
+    settings = load_settings(remote="local")
+    known = module_names(settings.workspace, "competitions")
+    if slug is None and len(known) != 1:
+        raise ConfigError("Several competitions are known.", f"Choose with --slug: {', '.join(known)}.")
+    competition = (
+        competition_by_slug(settings.workspace, slug)
+        if slug
+        else load_competition(settings.workspace, known[0])
+    )
+    added = add_competition(settings, competition, folder, solution)
+    click.echo(f"{competition.slug}: {added}" + ("" if solution else " (not scored: no --solution)"))

@@ -1,0 +1,106 @@
+"""Dry run: the exact bytes a push would send, run on this machine in the small profile.
+
+The rehearsal is a push to a throw-away local Kaggle whose kernels get HARNESS_PROFILE=small. The data
+is the local Kaggle's, where it has the competition, else a small drawn one.
+"""
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from harness.commands.local import add_competition, find_competition_folder
+from harness.commands.pull import pull
+from harness.commands.push import prepare, required_datasets
+from harness.commands.watch import follow
+from harness.ledger import utc_now
+from harness.package import publish
+from harness.records import KernelBuild, Run, RunSpec, RunState
+from harness.registry import competition_by_slug
+from harness.render import CODE_FILE
+from harness.settings import with_state
+from harness.synthetic import draw_competition
+from harness.workbench import Workbench, open_workbench
+
+REHEARSAL_PROFILE = "small"
+KERNEL_ENVIRONMENT = {"HARNESS_PROFILE": REHEARSAL_PROFILE}
+
+
+@dataclass(frozen=True)
+class DryRunResult:
+    """A rehearsal that passed: the contract holds for what the script wrote."""
+
+    build: KernelBuild
+    folder: Path  # the script, its log and outputs
+    seconds: float
+    score_mean_fold: float
+    drawn_data: bool
+
+
+def dry_run(bench: Workbench, spec: RunSpec, logged: Callable[[str], None]) -> DryRunResult:
+    """Rehearse a spec; the ledger remembers that its digest passed.
+
+    Args:
+        logged: Gets the kernel's log lines as they come.
+
+    Raises:
+        RunFailed: The script failed; the message has the log's last lines and its path.
+        ContractError: It ended, but what it wrote breaks the run contract.
+    """
+    started = time.monotonic()
+    item = prepare(bench, spec)
+    folder = bench.settings.state / "dry-runs" / item.build.handle.slug
+    shutil.rmtree(folder, ignore_errors=True)
+    settings = replace(with_state(bench.settings, folder), remote="local", owner=None)
+    competition = competition_by_slug(settings.workspace, item.competition)
+    data = find_competition_folder(bench.settings, competition.slug)
+    solution = None
+    if data is None:
+        drawn = draw_competition(folder / "drawn", n_unlabelled=48, n_labelled=64, n_test=24, size=128)
+        data, solution = drawn.data_folder, drawn.solution_csv
+    add_competition(settings, competition, data, solution)
+    small = replace(spec, profile=REHEARSAL_PROFILE, overrides=(), folds=None, seeds=None)
+    extra = [d for d in required_datasets(bench, item.strategy, small) if d not in item.datasets]
+    with open_workbench(settings, bench.progress, KERNEL_ENVIRONMENT) as rehearsal:
+        remote = rehearsal.remote
+        for dataset in (*item.datasets, *extra):
+            publish(dataset, remote, rehearsal.ledger, remote.owner, lambda _: None)
+        build = replace(
+            item.build,
+            handle=replace(item.build.handle, owner=remote.owner),
+            metadata={
+                **item.build.metadata,
+                "id": f"{remote.owner}/{item.build.handle.slug}",
+                "dataset_sources": [f"{remote.owner}/{d.slug}" for d in (*item.datasets, *extra)],
+            },
+        )
+        run = rehearsal.ledger.add_run(
+            Run(
+                run_id="",
+                remote="local",
+                spec=small,
+                competition=competition.slug,
+                kernel=build.handle,
+                digest=build.digest,
+                script_sha256=build.script_sha256,
+                commit=None,
+                dirty=False,
+                datasets={},
+                created_at=utc_now(),
+                state=RunState.INTENT,
+            )
+        )
+        version = remote.push_kernel(build)
+        run = rehearsal.ledger.update_run(run.run_id, version=version, state=RunState.QUEUED)
+        (run,) = follow(rehearsal, lambda _: None, lambda _, line: logged(line), [run])
+        rehearsal.run_folder(run).mkdir(parents=True, exist_ok=True)
+        (rehearsal.run_folder(run) / CODE_FILE).write_text(build.source, encoding="utf-8")
+        (result,) = pull(rehearsal, [run], checkpoints=True)
+        if result.error is not None:
+            raise result.error
+        outputs = rehearsal.run_folder(run)
+    seconds = time.monotonic() - started
+    bench.ledger.record_dry_run(item.build.digest, seconds)
+    assert result.run.score_mean_fold is not None
+    return DryRunResult(item.build, outputs, seconds, result.run.score_mean_fold, solution is not None)

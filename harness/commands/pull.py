@@ -1,0 +1,133 @@
+"""Pull: fetch what finished runs wrote, check it against the contract, remember scores.
+
+Small files come at once, checkpoints on request; the ledger knows the rest by hash. A run that failed
+gives its log, with the last lines in the error.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.errors import ContractError, HarnessError, RunFailed
+from harness.ledger import utc_now
+from harness.outputs import is_small, manifest_files, read_manifest, read_outputs
+from harness.records import PackedFile, Run, RunState
+from harness.registry import competition_by_slug
+from harness.remote import OutputListing, log_text
+from harness.workbench import Workbench
+from kernels.contract import MANIFEST_FILE, is_safe_relative, sha256_file
+
+LOG_TAIL_LINES = 12
+TERMINAL_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
+
+
+@dataclass(frozen=True)
+class PullResult:
+    """What was fetched of one run."""
+
+    run: Run
+    files: int
+    bytes: int
+    error: HarnessError | None = None
+
+
+def pull(
+    bench: Workbench, runs: Sequence[Run], checkpoints: bool = False
+) -> list[PullResult]:
+    """Fetch and check each finished run. One run's fault does not stop the others."""
+    results = []
+    for run in runs:
+        try:
+            results.append(_pull_one(bench, run, checkpoints))
+        except (RunFailed, ContractError) as error:
+            results.append(PullResult(bench.ledger.run(run.run_id), 0, 0, error))
+    return results
+
+
+def _pull_one(bench: Workbench, run: Run, checkpoints: bool) -> PullResult:
+    listing = bench.remote.kernel_outputs(run.kernel)
+    log = TERMINAL_ESCAPES.sub("", log_text(listing.log))
+    log_path = bench.log_path(run)
+    log_path.parent.mkdir(parents=True, exist_ok=True)
+    log_path.write_text(log, encoding="utf-8")
+    if run.state is not RunState.COMPLETE:
+        bench.ledger.update_run(run.run_id, pulled_at=utc_now())
+        raise RunFailed(failure_text(run, log), f"Log: {log_path}")
+    urls = safe_listing(run, listing)
+    folder = bench.outputs_folder(run)
+    if MANIFEST_FILE not in urls:
+        raise ContractError(
+            f"Run {run.run_id} is complete but wrote no {MANIFEST_FILE}.", f"Log: {log_path}"
+        )
+    bench.remote.fetch(urls[MANIFEST_FILE], folder / MANIFEST_FILE)
+    manifest = read_manifest(folder, run.run_id, run.script_sha256)
+    files = manifest_files(manifest)
+    count = size = 0
+    for file in files:
+        if not (checkpoints or is_small(file.path)) or _is_here(bench, run, file):
+            continue
+        if file.path not in urls:
+            raise ContractError(f"Run {run.run_id}: the service does not list {file.path}.")
+        if not is_small(file.path):
+            bench.progress(f"{run.run_id}: {file.path} ({file.size / 1e6:.1f} MB)")
+        bench.remote.fetch(urls[file.path], folder / file.path, size=file.size, sha256=file.sha256)
+        count, size = count + 1, size + file.size
+    competition = competition_by_slug(bench.settings.workspace, run.competition)
+    outputs = read_outputs(folder, run.run_id, competition, run.script_sha256)
+    local = {file.path for file in files if (folder / file.path).is_file()}
+    bench.ledger.record_outputs(run.run_id, files, local)
+    run = bench.ledger.update_run(
+        run.run_id,
+        pulled_at=utc_now(),
+        score_mean_fold=outputs.metrics["score_mean_fold"],
+        score_pooled=outputs.metrics["score_pooled"],
+        seconds=outputs.metrics.get("seconds"),
+    )
+    return PullResult(run, count, size)
+
+
+def safe_listing(run: Run, listing: OutputListing) -> dict[str, str]:
+    """Name -> URL of a listing; names that leave the output folder are refused.
+
+    Raises:
+        ContractError: Naming the first such file.
+    """
+    for name, _ in listing.files:
+        if not is_safe_relative(name):
+            raise ContractError(f"Run {run.run_id}: the service lists {name!r}, outside the output folder.")
+    return dict(listing.files)
+
+
+def _is_here(bench: Workbench, run: Run, file: PackedFile) -> bool:
+    path = bench.outputs_folder(run) / file.path
+    return path.is_file() and path.stat().st_size == file.size and sha256_file(path) == file.sha256
+
+
+def failure_text(run: Run, log: str) -> str:
+    """One paragraph: which run failed, the service's reason and the log's last lines."""
+    lines = [line for line in log.splitlines() if line.strip()]
+    reason = lines[-1].strip() if lines else (run.failure or "no log was written")
+    tail = "\n".join(f"    {line}" for line in lines[-LOG_TAIL_LINES:])
+    return f"Kernel {run.kernel} ended as {run.state}: {reason}\n{tail}\n"
+
+
+def runs_to_pull(bench: Workbench, names: Sequence[str], checkpoints: bool) -> list[Run]:
+    """Finished runs that were not pulled yet; with names, the newest finished run of each.
+
+    A name is a strategy or a run id.
+    """
+    finished = [
+        run
+        for run in bench.ledger.runs(bench.settings.remote)
+        if run.state.is_final and run.state is not RunState.REJECTED
+    ]
+    if names:
+        newest = {}
+        for run in finished:
+            for name in names:
+                if name in (run.spec.strategy, run.run_id):
+                    newest[name] = run
+        return list({run.run_id: run for run in newest.values()}.values())
+    if checkpoints:
+        return [run for run in finished if run.state is RunState.COMPLETE]
+    return [run for run in finished if run.pulled_at is None]

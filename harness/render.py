@@ -1,0 +1,116 @@
+"""A strategy and a run's spec become one script and its kernel-metadata.json. Pure: same input, same bytes."""
+
+import pprint
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from string import Template
+
+from harness.bundle import bundle, check_size
+from harness.errors import ConfigError
+from harness.records import Handle, KernelBuild, RunSpec, slugify, to_json
+from kernels.config import AnyConfig, Profiles, Strategy, apply_overrides, check_plain
+
+CODE_FILE = "script.py"
+GPU_SHAPE = "NvidiaTeslaT4"  # enable_gpu alone once gave a retired card: always name the machine
+LINE_WIDTH = 100
+
+
+def backbone_of(config: AnyConfig) -> str | None:
+    """The timm name a config trains, or None for stories without a network."""
+    names = {field.name for field in fields(config)}
+    return str(getattr(config, "backbone")) if "backbone" in names else None
+
+
+def configure(strategy: Strategy, spec: RunSpec) -> Profiles:
+    """The strategy's profiles with the spec's seeds, folds and overrides in the profile that runs.
+
+    Raises:
+        ConfigError: An override names no field, or has a value its config refuses.
+    """
+    changes = list(spec.overrides)
+    if spec.seeds is not None:
+        changes.append(("folds.seeds", spec.seeds))
+    if spec.folds is not None:
+        changes.append(("folds.run_folds", spec.folds))
+    try:
+        chosen = apply_overrides(strategy.profiles.pick(spec.profile), tuple(changes))
+        check_plain(chosen, spec.profile)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"--set: {error}.") from error
+    return strategy.profiles.with_profile(spec.profile, chosen)
+
+
+def kernel_title(strategy: Strategy, spec: RunSpec) -> str:
+    """A title whose slug is the kernel's slug, 5 to 50 characters."""
+    return slugify(f"{strategy.competition}-{spec.label()}").replace("-", " ")
+
+
+def render_kernel(
+    workspace: Path,
+    strategy: Strategy,
+    spec: RunSpec,
+    owner: str,
+    competition_slug: str,
+    datasets: Mapping[str, str],
+) -> KernelBuild:
+    """Everything that a push of this spec sends.
+
+    Args:
+        datasets: Slug -> content digest of each dataset the script reads; the digests are baked in and
+            compared with what is mounted when the script starts.
+
+    Raises:
+        BundleError: A module of kernels cannot become part of a script.
+        ConfigError: The spec does not fit the strategy's config.
+    """
+    profiles = configure(strategy, spec)
+    flat = bundle(
+        [
+            "kernels.blocks.entry",
+            f"kernels.competitions.{strategy.competition}",
+            f"kernels.pipelines.{strategy.pipeline}",
+        ],
+        workspace,
+    )
+    title = kernel_title(strategy, spec)
+    handle = Handle(owner, slugify(title))
+    template = Template((workspace / "kernels/templates/script.py.tmpl").read_text("utf-8"))
+    source = template.substitute(
+        title=f"{strategy.title} ({handle.slug})",
+        imports=flat.imports.rstrip("\n"),
+        body=flat.body.rstrip("\n"),
+        profiles=pprint.pformat(profiles, width=LINE_WIDTH, sort_dicts=True),
+        spec=pprint.pformat(to_json(spec), width=LINE_WIDTH, sort_dicts=True),
+        datasets=pprint.pformat(dict(sorted(datasets.items())), width=LINE_WIDTH),
+    )
+    gpu = strategy.accelerator == "gpu" and spec.profile == "full"
+    metadata = {
+        "id": f"{owner}/{handle.slug}",
+        "title": title,
+        "code_file": CODE_FILE,
+        "language": "python",
+        "kernel_type": "script",
+        "is_private": True,
+        "enable_gpu": gpu,
+        "enable_tpu": False,
+        "enable_internet": strategy.internet,
+        "dataset_sources": [f"{owner}/{slug}" for slug in sorted(datasets)],
+        "competition_sources": [competition_slug],
+        "kernel_sources": [],
+        "model_sources": [],
+        **({"machine_shape": GPU_SHAPE} if gpu else {}),
+    }
+    return KernelBuild(
+        handle=handle,
+        title=title,
+        source=source,
+        metadata=metadata,
+        spec=spec,
+        warnings=tuple(check_size(source)),
+    )
+
+
+def respec(spec: RunSpec, **changes: object) -> RunSpec:
+    """The same spec with some parts replaced."""
+    return replace(spec, **changes)  # type: ignore[arg-type]

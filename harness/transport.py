@@ -1,0 +1,218 @@
+"""Bytes to and from an endpoint: one session with timeouts, resumable uploads, checked downloads.
+
+Reads are retried with back-off that honours Retry-After. Writes are sent once: whether an unanswered
+write arrived is for the caller to ask. The official client checks neither status nor length of what it
+fetches and drops files whose upload failed; nothing of that kind passes here unnoticed.
+"""
+
+import hashlib
+import logging
+import os
+import random
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import requests
+from requests.adapters import HTTPAdapter
+
+from harness.errors import ContractError, PushRejected, RemoteUnavailable
+
+Answer = TypeVar("Answer")
+
+LOGGER = logging.getLogger(__name__)
+
+CONNECT_TIMEOUT_S = 10.0
+READ_TIMEOUT_S = 60.0  # between two bytes, not for a whole transfer
+READ_ATTEMPTS = 6
+LONGEST_WAIT_S = 60.0
+UPLOAD_ROUNDS = 10
+CHUNK = 1 << 20
+
+TRANSIENT = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
+RETRIED_STATUS = (429, 500, 502, 503, 504)
+
+
+class _TimeoutAdapter(HTTPAdapter):
+    """Every request gets a timeout: kagglesdk sends none."""
+
+    def send(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+        if kwargs.get("timeout") is None:
+            kwargs["timeout"] = (CONNECT_TIMEOUT_S, READ_TIMEOUT_S)
+        return super().send(request, *args, **kwargs)
+
+
+def new_session(*, trust_environment: bool) -> requests.Session:
+    """A session with timeouts. Untrusting sessions use no proxy, netrc or certificate from outside."""
+    session = requests.Session()
+    session.trust_env = trust_environment
+    session.mount("http://", _TimeoutAdapter())
+    session.mount("https://", _TimeoutAdapter())
+    return session
+
+
+def error_text(response: requests.Response) -> str:
+    """The service's own reason, from either shape of its error bodies, else the status line."""
+    try:
+        body = response.json()
+    except ValueError:
+        return f"{response.status_code} {response.reason}"
+    if isinstance(body, dict):
+        inner = body.get("error")
+        if isinstance(inner, dict) and inner.get("message"):
+            return str(inner["message"])
+        if body.get("message"):
+            return str(body["message"])
+    return f"{response.status_code} {response.reason}"
+
+
+def retry_wait(attempt: int, response: requests.Response | None) -> float:
+    """Seconds before the next try: Retry-After when given, else exponential with jitter."""
+    if response is not None and (asked := response.headers.get("Retry-After")):
+        try:
+            wait = float(asked)
+        except ValueError:
+            try:
+                wait = (parsedate_to_datetime(asked) - datetime.now(UTC)).total_seconds()
+            except ValueError:
+                wait = 1.0
+        return min(max(wait, 0.0), LONGEST_WAIT_S)
+    return min(0.5 * 2**attempt, LONGEST_WAIT_S) * random.uniform(0.7, 1.3)
+
+
+def retrying(what: str, call: Callable[[], Answer]) -> Answer:
+    """Repeat an idempotent call on connection errors, 429 and 5xx.
+
+    Raises:
+        RemoteUnavailable: After the last attempt, with the last reason.
+        requests.HTTPError: At once, for any other status.
+    """
+    reason = ""
+    for attempt in range(READ_ATTEMPTS):
+        response: requests.Response | None = None
+        try:
+            return call()
+        except requests.HTTPError as error:
+            response = error.response
+            if response is None or response.status_code not in RETRIED_STATUS:
+                raise
+            reason = error_text(response)
+        except TRANSIENT as error:
+            reason = f"{type(error).__name__}"
+        if attempt + 1 < READ_ATTEMPTS:
+            wait = retry_wait(attempt, response)
+            LOGGER.info("%s: %s; trying again in %.1f s", what, reason, wait)
+            time.sleep(wait)
+    raise RemoteUnavailable(
+        f"{what} failed {READ_ATTEMPTS} times ({reason}).", "Run the same command again later."
+    )
+
+
+def upload(session: requests.Session, url: str, path: Path) -> None:
+    """PUT a file to an upload URL, resuming where the server says it stopped.
+
+    Raises:
+        RemoteUnavailable: The transfer did not complete within the allowed rounds.
+        PushRejected: The server refused the bytes.
+    """
+    size = path.stat().st_size
+    offset = 0
+    for round_number in range(UPLOAD_ROUNDS):
+        try:
+            with path.open("rb") as handle:
+                handle.seek(offset)
+                headers = {"Content-Length": str(size - offset)}
+                if offset:
+                    headers["Content-Range"] = f"bytes {offset}-{size - 1}/{size}"
+                response = session.put(url, data=handle if size > offset else b"", headers=headers)
+            if response.status_code in (200, 201):
+                return
+            if response.status_code not in RETRIED_STATUS and response.status_code != 308:
+                raise PushRejected(f"Upload of {path.name} was refused: {error_text(response)}.")
+        except TRANSIENT as error:
+            LOGGER.info("upload of %s broke off (%s)", path.name, type(error).__name__)
+        # A failed round may still have arrived, in part or whole: ask before sending again.
+        time.sleep(retry_wait(min(round_number, 4), None))
+        try:
+            query = session.put(url, data=b"", headers={"Content-Range": f"bytes */{size}"})
+        except TRANSIENT:
+            continue
+        if query.status_code in (200, 201):
+            return
+        if query.status_code == 308:
+            received = query.headers.get("Range", "")
+            offset = int(received.rpartition("-")[2]) + 1 if received else 0
+        elif query.status_code not in RETRIED_STATUS:
+            raise PushRejected(f"Upload of {path.name} was refused: {error_text(query)}.")
+    raise RemoteUnavailable(
+        f"Upload of {path.name} ({size} bytes) did not complete.", "Run the same command again."
+    )
+
+
+def download(
+    session: requests.Session,
+    url: str,
+    target: Path,
+    *,
+    size: int | None = None,
+    sha256: str | None = None,
+    limit: int | None = None,
+) -> None:
+    """GET a file to a temporary name, check status, length and hash, then rename it into place.
+
+    Args:
+        size: Bytes it must have, when known.
+        sha256: Hash it must have, when known.
+        limit: Bytes it may have at most.
+
+    Raises:
+        RemoteUnavailable: It could not be fetched whole.
+        ContractError: It was fetched whole and is not what it should be.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(target.name + ".part")
+    mismatch = ""
+    for attempt in range(READ_ATTEMPTS):
+        response: requests.Response | None = None
+        try:
+            with session.get(url, stream=True, headers={"Accept-Encoding": "identity"}) as response:
+                response.raise_for_status()
+                announced = response.headers.get("Content-Length")
+                digest, count = hashlib.sha256(), 0
+                with partial.open("wb") as handle:
+                    for chunk in response.iter_content(CHUNK):
+                        count += len(chunk)
+                        if limit is not None and count > limit:
+                            raise ContractError(f"{target.name} is larger than {limit} bytes.")
+                        digest.update(chunk)
+                        handle.write(chunk)
+                    handle.flush()
+                    os.fsync(handle.fileno())
+            if announced is not None and count != int(announced):
+                raise requests.ConnectionError(f"{count} of {announced} bytes")
+        except requests.HTTPError as error:
+            if error.response.status_code not in RETRIED_STATUS:
+                raise ContractError(
+                    f"{target.name} cannot be fetched: {error_text(error.response)}."
+                ) from error
+            mismatch = error_text(error.response)
+        except TRANSIENT as error:
+            mismatch = str(error) or type(error).__name__
+        else:
+            if size is not None and count != size:
+                mismatch = f"{count} bytes came, {size} were expected"
+            elif sha256 is not None and digest.hexdigest() != sha256:
+                mismatch = f"sha256 is {digest.hexdigest()[:12]}, expected {sha256[:12]}"
+            else:
+                partial.replace(target)
+                return
+            # Whole but wrong: bytes may have been damaged on the way, so one more try is fair.
+            if attempt >= 1:
+                partial.unlink(missing_ok=True)
+                raise ContractError(f"{target.name}: {mismatch}.", "Run the kernel again.")
+        time.sleep(retry_wait(attempt, response))
+    partial.unlink(missing_ok=True)
+    raise RemoteUnavailable(f"{target.name} could not be fetched ({mismatch}).", "Run the same command again.")

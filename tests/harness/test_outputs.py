@@ -1,0 +1,113 @@
+"""The reader accepts what the writer writes, and refuses anything that was altered since."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from contract_runs import SCRIPT, read_run, write_run
+from harness.errors import ContractError
+from harness.outputs import read_outputs
+from kernels.config import Competition
+from kernels.contract import MANIFEST_FILE, OOF_FILE, TEST_FILE, record_files, write_json
+
+
+def reseal(folder):
+    """Make the manifest agree with changed files, as a faulty kernel would."""
+    path = folder / MANIFEST_FILE
+    manifest = json.loads(path.read_text())
+    manifest["files"] = [vars(record) for record in record_files(folder)]
+    write_json(path, manifest)
+
+
+def rewrite(folder, name, change):
+    frame = pd.read_csv(folder / name, dtype={"id": str})
+    change(frame).to_csv(folder / name, index=False)
+    reseal(folder)
+
+
+def test_a_written_run_reads_back_to_the_bit(tmp_path):
+    outputs = read_run(write_run(tmp_path / "r"))
+    assert len(outputs.oof) == 60
+    assert len(outputs.test) == 60
+    assert outputs.metrics["n_labelled"] == 60
+    raw = pd.read_csv(tmp_path / "r" / OOF_FILE)
+    assert set(outputs.oof["pred_label"]) == set(raw["pred_label"])
+
+
+def test_several_targets_have_a_column_each(tmp_path):
+    competition = Competition("multi", "Multi", "id", ("a", "b"), metric="macro_auc")
+    folder = write_run(tmp_path / "r", competition=competition)
+    outputs = read_outputs(folder, "r", competition, SCRIPT)
+    assert list(outputs.oof.columns) == ["id", "seed", "fold", "target_a", "target_b", "pred_a", "pred_b"]
+
+
+@pytest.mark.parametrize("name", [OOF_FILE, TEST_FILE, "metrics.json"])
+def test_a_changed_byte_is_noticed(tmp_path, name):
+    folder = write_run(tmp_path / "r")
+    data = bytearray((folder / name).read_bytes())
+    data[-2] ^= 1
+    (folder / name).write_bytes(data)
+    with pytest.raises(ContractError, match=name):
+        read_run(folder)
+
+
+def test_a_missing_checkpoint_is_no_fault_but_a_missing_table_is(tmp_path):
+    folder = write_run(tmp_path / "r")
+    (folder / "checkpoints" / "model_fold0.bin").unlink()
+    read_run(folder)
+    (folder / OOF_FILE).unlink()
+    with pytest.raises(ContractError, match="missing"):
+        read_run(folder)
+
+
+def test_outputs_of_another_script_are_refused(tmp_path):
+    folder = write_run(tmp_path / "r")
+    with pytest.raises(ContractError, match="another version of the kernel"):
+        read_outputs(folder, "r", Competition("toy", "Toy", "image_id", ("label",)), "f" * 64)
+
+
+def test_another_schema_version_is_refused(tmp_path):
+    folder = write_run(tmp_path / "r")
+    manifest = json.loads((folder / MANIFEST_FILE).read_text())
+    (folder / MANIFEST_FILE).write_text(json.dumps({**manifest, "schema_version": 99}))
+    with pytest.raises(ContractError, match="99"):
+        read_run(folder)
+
+
+@pytest.mark.parametrize("path", ["../escape.csv", "/etc/passwd", "a/../../b", "a\\b"])
+def test_a_manifest_cannot_name_files_outside_its_folder(tmp_path, path):
+    folder = write_run(tmp_path / "r")
+    manifest = json.loads((folder / MANIFEST_FILE).read_text())
+    manifest["files"].append({"path": path, "size": 1, "sha256": "0"})
+    (folder / MANIFEST_FILE).write_text(json.dumps(manifest))
+    with pytest.raises(ContractError, match="leaves the output folder"):
+        read_run(folder)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"schema_version": 1}', '"x"'])
+def test_a_manifest_of_another_form_is_one_clear_error(tmp_path, text):
+    folder = write_run(tmp_path / "r")
+    (folder / MANIFEST_FILE).write_text(text)
+    with pytest.raises(ContractError, match="manifest"):
+        read_run(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "words"),
+    [
+        (OOF_FILE, lambda f: f.assign(pred_label=f.pred_label.where(f.id != "img003")), "bad rows"),
+        (OOF_FILE, lambda f: f.assign(pred_label=f.pred_label + 1), "outside 0..1"),
+        (OOF_FILE, lambda f: f.drop(columns="fold"), "columns"),
+        (OOF_FILE, lambda f: f.iloc[:0], "no rows"),
+        (OOF_FILE, lambda f: pd.concat([f, f.iloc[:1]]), "repeats"),
+        (OOF_FILE, lambda f: pd.concat([f, f.iloc[:1].assign(fold=2)]), "two folds"),
+        (TEST_FILE, lambda f: f[~((f.id == "test03") & (f.fold == 1))], "same ids"),
+        (TEST_FILE, lambda f: f[f.fold != 1], "same ids"),
+    ],
+)
+def test_tables_that_make_no_sense_are_refused_even_when_sealed(tmp_path, name, change, words):
+    folder = write_run(tmp_path / "r")
+    rewrite(folder, name, change)
+    with pytest.raises(ContractError, match=words):
+        read_run(folder)
