@@ -299,7 +299,7 @@ def _opacity(rng: np.random.Generator, lungs: Floats, size: int) -> tuple[Floats
     strength = rng.uniform(0.08, 0.22) if faint else rng.uniform(0.28, 0.68)
     y, x = np.mgrid[0:size, 0:size].astype(np.float32) / size
     inside = np.argwhere(lungs > 0.7)
-    cloud = np.clip(0.85 + 0.25 * _noise(rng, 12, size) + 0.18 * _noise(rng, 32, size), 0.3, 1.3)
+    cloud = np.clip(0.85 + 0.2 * _noise(rng, 14, size) + 0.28 * _noise(rng, 38, size), 0.2, 1.4)
 
     def spot(radius: float) -> Floats:
         row, column = inside[rng.integers(len(inside))] / size
@@ -315,11 +315,11 @@ def _opacity(rng: np.random.Generator, lungs: Floats, size: int) -> tuple[Floats
     elif kind == "zone":
         shape = spot(rng.uniform(0.15, 0.24))
     else:
-        sides = rng.choice([0.3, 1.0, 1.0], size=2)  # mostly one lung, or both
-        shape = np.where(x < 0.5, sides[0], sides[1]) * _step(y - rng.uniform(0.25, 0.45), 0.12)
+        right, left = rng.permutation([1.0, rng.choice([0.3, 1.0])])  # one lung, or both
+        shape = np.where(x < 0.5, right, left) * _step(y - rng.uniform(0.25, 0.45), 0.35)
         strength *= 0.8
     focus = (shape * lungs).astype(np.float32)
-    spread = np.maximum(shape, 0.17)  # the rest of the lungs is a little less clear, too
+    spread = np.maximum(shape, 0.15)  # the rest of the lungs is a little less clear, too
     return (strength * spread * cloud * lungs).astype(np.float32), focus
 
 

@@ -78,6 +78,9 @@ def choose_compute(device: str = "auto", precision: str = "auto") -> Compute:
         low = mixed_precision("cpu", None, cpu_flags())
         name = platform.machine()
     else:
+        # Same seed, same machine, same predictions: no choice of algorithm by timing.
+        torch.backends.cudnn.benchmark = False
+        torch.backends.cudnn.deterministic = True
         low = mixed_precision("cuda", torch.cuda.get_device_capability(), frozenset())
         name = torch.cuda.get_device_name()
     chosen = "cpu" if device == "cpu" or fault else "cuda"

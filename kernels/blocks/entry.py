@@ -10,6 +10,7 @@ import os
 import platform
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,8 @@ def run_kernel(
     """
     script_path = Path(script).resolve()
     tune_allocator(script_path)
+    # In a sandbox joblib cannot count physical cores; it says so at length and then does without.
+    warnings.filterwarnings("ignore", message="Could not find the number of physical cores")
     started = time.monotonic()
     profile = os.environ.get(PROFILE_VARIABLE) or str(spec["profile"])
     config: AnyConfig = profiles.pick(profile)

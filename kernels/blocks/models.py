@@ -213,6 +213,7 @@ class ClassifierHead(nn.Module):
         layers.append(nn.Linear(width, n_targets * config.outputs))
         self.layers = nn.Sequential(*layers)
         self.outputs = config.outputs
+        self.n_targets = n_targets
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, C) -> logits, shape (B, K)."""

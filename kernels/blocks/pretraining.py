@@ -15,9 +15,10 @@ import torch
 from kernels.blocks.augment import augment_batch
 from kernels.blocks.devices import Compute
 from kernels.blocks.entry import say
+from kernels.blocks.optimisers import lr_factor, parameter_groups
 from kernels.blocks.predicting import gray_tensor
 from kernels.blocks.simsiam import SimSiam, effective_rank, embedding_std, simsiam_loss
-from kernels.config import OptimConfig, SimSiamConfig
+from kernels.config import SimSiamConfig
 
 RANK_ROWS = 512  # projections kept for the effective rank, from an epoch's last batches
 
@@ -43,7 +44,7 @@ def pretrain(
 
     Returns:
         One row an epoch, row 0 before training: epoch, loss, std, effective_rank, lr, seconds and
-        whatever ``probe`` gives (NaN-free: absent values are empty strings).
+        whatever ``probe`` gives; what was not measured is an empty string.
 
     Raises:
         ValueError: With fewer than two films, or when the loss is no longer a finite number.
@@ -55,7 +56,8 @@ def pretrain(
     optimiser = ssl_optimiser(model, config)
     scaler = compute.scaler()
     history: list[dict[str, Any]] = []
-    record_ssl_epoch(history, {"epoch": 0, "loss": "", "std": "", "effective_rank": "", "lr": "", "seconds": ""}, probe())
+    measured = ("loss", "std", "effective_rank", "lr", "seconds")
+    record_ssl_epoch(history, {"epoch": 0, **dict.fromkeys(measured, "")}, probe())
     rng = np.random.default_rng(seed)
     for epoch in range(1, config.ssl_epochs + 1):
         started = time.monotonic()
@@ -65,7 +67,7 @@ def pretrain(
             prepared_views(films, partners, batch_size, config, rng)
         ):
             done = (epoch - 1 + step / steps) / config.ssl_epochs
-            lr = set_ssl_lr(optimiser, config.ssl_optim, done)
+            lr = set_ssl_rates(optimiser, lr_factor(config.ssl_optim, done, config.ssl_epochs))
             with compute.autocast():
                 p1, p2, z1, z2 = model(compute.put(gray_tensor(first)), compute.put(gray_tensor(second)))
             loss = simsiam_loss(p1, p2, z1, z2)
@@ -85,7 +87,7 @@ def pretrain(
             "loss": round(mean_loss, 6),
             "std": round(embedding_std(z), 6),
             "effective_rank": round(effective_rank(z), 2),
-            "lr": lr,
+            "lr": round(lr, 8),
             "seconds": round(time.monotonic() - started, 2),
         }
         watch = epoch % config.probe_every == 0 or epoch == config.ssl_epochs
@@ -145,31 +147,30 @@ def prepared_views(
 
 
 def ssl_optimiser(model: SimSiam, config: SimSiamConfig) -> torch.optim.Optimizer:
-    """SGD over everything, the predictor in a group of its own whose lr may stay constant.
+    """SGD, the predictor in groups of its own whose rate may stay constant.
 
-    "The predictor h [...] lr is not decayed" (official code, --fix-pred-lr; section 4.1 of the paper:
-    it should adapt to the latest representations).
+    A constant rate there is the official code's ``--fix-pred-lr``: the predictor should keep up with the
+    latest representations (section 4.2 of the paper). ``lr`` is the backbone's, ``head_lr`` both heads'.
+
+    Raises:
+        ValueError: Another optimiser than sgd is named.
     """
     optim = config.ssl_optim
     if optim.name != "sgd":
         raise ValueError(f"ssl_optim.name is {optim.name!r}; SimSiam is trained with sgd")
-    trunk = [*model.backbone.parameters(), *model.projector.parameters()]
-    groups = [
-        {"params": trunk, "fixed": False},
-        {"params": list(model.predictor.parameters()), "fixed": config.fix_predictor_lr},
-    ]
-    return torch.optim.SGD(
-        groups, lr=optim.lr, momentum=optim.momentum, weight_decay=optim.weight_decay
-    )
+    predictor = {id(parameter) for parameter in model.predictor.parameters()}
+    groups = []
+    for group in parameter_groups(model, optim):
+        for inside in (False, True):
+            members = [value for value in group["params"] if (id(value) in predictor) == inside]
+            if members:
+                fixed = inside and config.fix_predictor_lr
+                groups.append({**group, "params": members, "full_lr": group["lr"], "fixed": fixed})
+    return torch.optim.SGD(groups, lr=optim.lr, momentum=optim.momentum)
 
 
-def set_ssl_lr(optimiser: torch.optim.Optimizer, optim: OptimConfig, done: float) -> float:
-    """Set every group's lr for the share of training that is done, in [0, 1); returns the moving one."""
-    factor = 0.5 * (1.0 + math.cos(math.pi * done))
-    if optim.schedule == "constant":
-        factor = 1.0
-    if done < optim.warmup_share:
-        factor = (done + 1e-3) / optim.warmup_share
+def set_ssl_rates(optimiser: torch.optim.Optimizer, factor: float) -> float:
+    """Scale every rate that is not fixed; returns the first of them, for the log."""
     for group in optimiser.param_groups:
-        group["lr"] = optim.lr * (1.0 if group["fixed"] else factor)
-    return optim.lr * factor
+        group["lr"] = group["full_lr"] * (1.0 if group["fixed"] else factor)
+    return float(optimiser.param_groups[0]["lr"])

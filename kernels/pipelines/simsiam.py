@@ -1,13 +1,12 @@
 """Strategy 1 of the write-up: SimSiam on unlabelled films, then a classifier on what it learned.
 
 films -> 22 features -> nearest-neighbour pairs -> SimSiam -> features of augmented views -> in each fold a
-classifier -> test-time views. Self-supervised training sees unlabelled films only: no label, no test film,
-and no labelled film either, so that its one network serves every fold and every seed.
+classifier -> test-time views. Self-supervised training sees unlabelled films only: no label, no test film
+and no labelled film either, so one network serves every fold and every seed.
 """
 
 import time
-from collections.abc import Callable
-from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from kernels.blocks.devices import Compute, choose_compute
 from kernels.blocks.entry import say
 from kernels.blocks.features import extract_features
 from kernels.blocks.folds import iterate_folds
+from kernels.blocks.frozen import encode_random_views, fit_feature_head, head_logits
 from kernels.blocks.grouping import groups_of
 from kernels.blocks.images import load_images
 from kernels.blocks.knn_probe import knn_auc
@@ -29,5 +29,216 @@ from kernels.blocks.pretraining import pretrain
 from kernels.blocks.seed import derive_seed
 from kernels.blocks.simsiam import SimSiam, effective_rank, prediction_head, projection_head
 from kernels.blocks.tables import Tables
-from kernels.blocks.tta import random_tta_views
 from kernels.config import SimSiamConfig
+
+
+def run(config: SimSiamConfig, tables: Tables, writer: OutputWriter) -> None:
+    """The whole story: see the module's docstring."""
+    compute = choose_compute(config.device, config.precision)
+    say(f"device {compute.describe()}")
+    tables = tables.head(config.max_images, config.max_unlabelled)
+    films, faults = load_all_films(tables, config.image_size, writer.paths.temp)
+    groups, group_report = groups_of(tables.labelled, config.folds, writer.paths.temp)
+    targets = tables.labelled[list(writer.competition.target_columns)].to_numpy(dtype=int)
+    partners, pair_facts = choose_partners(config, films["unlabelled"], films["labelled"], targets[:, 0])
+
+    backbone = create_backbone(
+        config.backbone, config.weights, config.image_size, writer.datasets
+    )
+    compute.place(backbone)
+    say(f"backbone {config.backbone}: {backbone.channels} features, weights from {backbone.weights_from}")
+    ssl_facts = learn_from_unlabelled(
+        backbone, films, partners, targets[:, 0], groups, config, compute, writer
+    )
+    writer.note(
+        images=faults,
+        groups=group_report,
+        pairs=pair_facts,
+        ssl=ssl_facts,
+        weights_from=backbone.weights_from,
+        device=compute.describe(),
+    )
+    classify_in_folds(backbone, films, tables, targets, groups, config, compute, writer)
+
+
+def load_all_films(
+    tables: Tables, size: int, cache: Path
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The three sets as uint8 (N, size, size), and what was odd about their files."""
+    films, faults = {}, {}
+    for name in ("unlabelled", "labelled", "test"):
+        paths = getattr(tables, name)["path"].tolist()
+        films[name], report = load_images(paths, size, cache, name)
+        faults[name] = report.as_json()
+    return films, faults
+
+
+def choose_partners(
+    config: SimSiamConfig, unlabelled: np.ndarray, labelled: np.ndarray, targets: np.ndarray
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Whom each unlabelled film may be paired with, and whether such pairs mean anything.
+
+    Returns:
+        Row numbers (N,); its own row for every film when ``config.pairs`` is views. And facts: hubness,
+        mutual share, and the label purity of the same kind of pairs among the labelled films, beside
+        chance: pairs no purer than chance would teach noise.
+    """
+    if config.pairs not in ("neighbours", "views"):
+        raise ValueError(f"pairs is {config.pairs!r}, not neighbours or views")
+    purity = label_purity(find_pairs(extract_features(labelled, config.glcm_levels)).neighbour, targets)
+    facts: dict[str, Any] = {"kind": config.pairs, "label_purity": purity.as_json()}
+    said = f"label purity {purity.purity:.3f} among labelled films, chance {purity.chance:.3f}"
+    if config.pairs == "views":
+        say(f"pairs: two views of one film; neighbours would have {said}")
+        return np.arange(len(unlabelled)), facts
+    found = find_pairs(extract_features(unlabelled, config.glcm_levels))
+    facts.update(found.as_json())
+    say(
+        f"pairs: {config.pair_share:.0%} nearest neighbours; {said}; mutual {found.mutual_share:.2f}, "
+        f"largest in-degree {found.max_in_degree}, duplicates {found.duplicates}"
+    )
+    return found.neighbour, facts
+
+
+def learn_from_unlabelled(
+    backbone: Backbone,
+    films: dict[str, np.ndarray],
+    partners: np.ndarray,
+    targets: np.ndarray,
+    groups: np.ndarray,
+    config: SimSiamConfig,
+    compute: Compute,
+    writer: OutputWriter,
+) -> dict[str, Any]:
+    """SimSiam in place, its history and two checkpoints; returns facts for metrics.json."""
+    stem = file_stem(config.backbone)
+    torch.manual_seed(derive_seed(config.folds.seeds[0], "simsiam heads"))
+    projector = projection_head(backbone.channels, config.projector_hidden, config.projector_out)
+    model = SimSiam(backbone, projector, prediction_head(config.projector_out, config.predictor_hidden))
+    compute.place(model)
+
+    def probe() -> dict[str, float]:
+        """How well labelled films lie apart by class; labels are read here, and nothing is chosen."""
+        features = encode_images(
+            backbone, films["labelled"], ("plain",), config.train.batch_size, compute
+        )
+        return {
+            "knn_auc": round(knn_auc(features, targets, groups), 4),
+            "feature_rank": round(effective_rank(torch.from_numpy(features)), 1),
+        }
+
+    history: list[dict[str, Any]] = []
+    if config.ssl_epochs:
+        seed = derive_seed(config.folds.seeds[0], "simsiam")
+        history = pretrain(model, films["unlabelled"], partners, config, compute, seed, probe)
+    writer.write_history(f"{stem}_ssl_history", history)
+    for name, module in ((f"{stem}_ssl_backbone", backbone.trunk), (f"{stem}_simsiam_full", model)):
+        save_checkpoint(writer.checkpoint_path(f"{name}.pth"), module, config, config.ssl_epochs, None)
+    if not history:
+        return {"epochs": 0}
+    first, last, before = history[1], history[-1], history[0]
+    return {
+        "epochs": config.ssl_epochs,
+        "films": len(films["unlabelled"]),
+        "loss_first": first["loss"],
+        "loss_last": last["loss"],
+        "std_last": last["std"],
+        "std_uniform": round(config.projector_out**-0.5, 6),
+        "effective_rank_last": last["effective_rank"],
+        "knn_auc_before": before["knn_auc"],
+        "knn_auc_after": last["knn_auc"],
+        "feature_rank_before": before["feature_rank"],
+        "feature_rank_after": last["feature_rank"],
+        "seconds": round(sum(row["seconds"] for row in history[1:]), 1),
+    }
+
+
+def classify_in_folds(
+    backbone: Backbone,
+    films: dict[str, np.ndarray],
+    tables: Tables,
+    targets: np.ndarray,
+    groups: np.ndarray,
+    config: SimSiamConfig,
+    compute: Compute,
+    writer: OutputWriter,
+) -> None:
+    """A classifier in each fold on the frozen backbone, and predictions averaged over test-time views."""
+    stem, augment, batch_size = file_stem(config.backbone), config.train.augment, config.train.batch_size
+    backbone.requires_grad_(False)
+    backbone.frozen = True
+    backbone.eval()
+    started = time.monotonic()
+
+    def encode(name: str, purpose: str, count: int) -> np.ndarray:
+        """Features (count, N, C): the plain view first, then training augmentations."""
+        seed = derive_seed(config.folds.seeds[0], purpose, name)
+        return encode_random_views(backbone, films[name], augment, count, seed, batch_size, compute)
+
+    views = encode("labelled", "train views", config.cached_views)
+    seen, seen_test = (encode(name, "tta", config.tta_views) for name in ("labelled", "test"))
+    say(
+        f"encoded {config.cached_views} + {config.tta_views} views of {len(targets)} labelled films and "
+        f"{config.tta_views} of {len(films['test'])} test films in {time.monotonic() - started:.0f} s"
+    )
+    ids, test_ids = tables.labelled["id"].to_numpy(), tables.test["id"].tolist()
+    plain_scores, spreads = [], []
+    for seed, fold, train, held in iterate_folds(targets[:, 0], groups, config.folds):
+        head, history = fit_feature_head(
+            views[:, train],
+            targets[train],
+            (views[0, held], targets[held]),
+            config.head,
+            config.train,
+            derive_seed(seed, fold, "head"),
+            f"seed {seed} fold {fold}",
+        )
+        logits = head_logits(head, seen[:, held])  # (T, M, K)
+        probs = logistic(logits.mean(axis=0))
+        writer.add_oof(ids[held].tolist(), seed, fold, targets[held], probs)
+        writer.add_test(test_ids, seed, fold, logistic(head_logits(head, seen_test).mean(axis=0)))
+        score = writer.fold_score(targets[held], probs)
+        plain_scores.append(writer.fold_score(targets[held], logistic(logits[0])))
+        spreads.append(float(logits.std(axis=0).mean()))
+        say(f"seed {seed} fold {fold}: AUC {score:.4f} with {config.tta_views} views, {plain_scores[-1]:.4f} with 1")
+        writer.write_history(f"{stem}_training_history_seed{seed}_fold{fold}", history)
+        model = Classifier(backbone, config.head, targets.shape[1])
+        model.head = head
+        path = writer.checkpoint_path(f"{stem}_best_classifier_seed{seed}_fold{fold}.pth")
+        save_checkpoint(path, model, config, best_epoch(history, config), score)
+    writer.note(
+        tta={
+            "views": config.tta_views,
+            "score_mean_fold_plain": float(np.mean(plain_scores)),
+            "logit_spread": float(np.mean(spreads)),
+        }
+    )
+
+
+def best_epoch(history: list[dict[str, Any]], config: SimSiamConfig) -> int:
+    """The epoch whose weights were kept: the best with early stopping, else the last."""
+    if config.train.early_stop_patience is None:
+        return len(history)
+    return int(max(history, key=lambda row: row["val_auc"])["epoch"])
+
+
+def file_stem(backbone: str) -> str:
+    """The write-ups name files after the network without its tag: tf_efficientnet_b0."""
+    return backbone.partition(".")[0]
+
+
+def save_checkpoint(
+    path: Path, module: nn.Module, config: SimSiamConfig, epoch: int, val_auc: float | None
+) -> None:
+    """Weights and plain values under the write-up's keys; loads with weights_only=True."""
+    torch.save(
+        {
+            "model_name": config.backbone,
+            "model_state_dict": {key: value.cpu() for key, value in module.state_dict().items()},
+            "epoch": int(epoch),
+            "val_auc": None if val_auc is None else float(val_auc),
+            "img_size": int(config.image_size),
+            "freeze_backbone": bool(config.freeze_backbone),
+        },
+        path,
+    )

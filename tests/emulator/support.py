@@ -57,9 +57,9 @@ class Local:
     def endpoint(self) -> Endpoint:
         return Endpoint(self.url, "local", self.state.key_for(self.env), True, os.getpid())
 
-    def call(self, method: str, body: Any = None, user: str = "local", **fields: Any) -> Any:
+    def call(self, method: str, message: Any = None, /, user: str = "local", **fields: Any) -> Any:
         """Call an API method and give its JSON."""
-        response = self.post(method, fields if body is None else body, user)
+        response = self.post(method, fields if message is None else message, user)
         if response.status_code >= 400:
             raise Refused(response)
         if response.status_code in (301, 302):
@@ -87,8 +87,12 @@ class Local:
         assert answer.status_code == 200, answer.text
         return ticket["token"]
 
-    def make_dataset(self, slug: str, files: dict[str, bytes], user: str = "local", **more: Any) -> Any:
-        tokens = [{"token": self.upload(name, content, user=user)} for name, content in files.items()]
+    def make_dataset(
+        self, slug: str, contents: dict[str, bytes], /, user: str = "local", **more: Any
+    ) -> Any:
+        tokens = [
+            {"token": self.upload(name, content, user=user)} for name, content in contents.items()
+        ]
         body = {
             "ownerSlug": user, "slug": slug, "title": slug.replace("-", " ").title(),
             "licenseName": "CC0-1.0", "isPrivate": True, "files": tokens, **more,

@@ -1,0 +1,155 @@
+"""The doors: who is answered, how errors look, and what malformed requests get."""
+
+import http.client
+import json
+import socket
+
+import pytest
+import requests
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from harness.emulator.routes import all_routes
+from tests.emulator.support import DATASETS, KERNELS, Local, Refused
+
+
+def raw(local: Local, text: str) -> str:
+    """Send bytes as they are and give the first line of the answer."""
+    with socket.create_connection(("127.0.0.1", local.server.port), timeout=10) as connection:
+        connection.sendall(text.encode())
+        return connection.makefile("rb").readline().decode().strip()
+
+
+def test_errors_are_nested_by_default_and_flat_on_request(local: Local):
+    body = {"ownerSlug": "local", "datasetSlug": "missing"}
+    nested = local.post(f"{DATASETS}/GetDatasetStatus", body)
+    assert nested.status_code == 404
+    assert nested.json() == {
+        "error": {"code": 404, "message": "Dataset not found", "status": "NOT_FOUND"}
+    }
+    local.state.configure(error_shape="flat")
+    flat = local.post(f"{DATASETS}/GetDatasetStatus", body)
+    assert flat.json() == {"code": 404, "message": "Dataset not found"}
+
+
+@pytest.mark.parametrize("auth", [None, ("local", ""), ("../x", "key"), ("", "key")])
+def test_calls_without_an_account_get_401(local: Local, auth: tuple[str, str] | None):
+    session = requests.Session()
+    session.trust_env = False
+    answer = session.post(f"{local.url}/api/v1/{KERNELS}/ListKernels", json={}, auth=auth)
+    assert answer.status_code == 401
+
+
+def test_both_prefixes_lead_to_the_api(local: Local):
+    for prefix in ("/api/v1", "/v1"):
+        answer = local.session.post(
+            f"{local.url}{prefix}/{KERNELS}/ListKernels", json={}, auth=("local", "key")
+        )
+        assert answer.json() == {}
+
+
+def test_absolute_targets_for_loopback_are_answered_and_others_are_not(local: Local):
+    for host, expected in (("localhost", "200"), ("127.0.0.1:1", "200"), ("evil.example", "403")):
+        line = raw(local, f"GET http://{host}/__emu__ HTTP/1.1\r\nHost: {host}\r\n\r\n")
+        assert line.split()[1] == expected, (host, line)
+
+
+def test_the_host_header_must_be_a_loopback_name(local: Local):
+    assert "403" in raw(local, "GET /__emu__ HTTP/1.1\r\nHost: evil.example\r\n\r\n")
+    assert "403" in raw(local, "GET /__emu__ HTTP/1.1\r\nHost: localhost.evil.example\r\n\r\n")
+    assert "200" in raw(local, "GET /__emu__ HTTP/1.1\r\nHost: [::1]:80\r\n\r\n")
+
+
+def test_tunnels_are_refused_with_501(local: Local):
+    assert "501" in raw(local, "CONNECT api.kaggle.com:443 HTTP/1.0\r\n\r\n")
+
+
+def test_an_unknown_method_or_address_is_a_404(local: Local):
+    for method in (f"{KERNELS}/NoSuchMethod", "nothing"):
+        with pytest.raises(Refused) as caught:
+            local.call(method, {})
+        assert caught.value.status == 404
+    assert local.session.get(f"{local.url}/favicon.ico").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"", b"[]", b"null", b"{", b'{"ownerSlug": 3}', b'{"ownerSlug": "a\\u0000b"}',
+        b'{"ownerSlug": "\\ud800"}', b"[" * 100_000,
+    ],
+)  # fmt: skip
+def test_malformed_bodies_get_a_4xx(local: Local, body: bytes):
+    answer = local.session.post(
+        f"{local.url}/api/v1/{DATASETS}/GetDataset", data=body, auth=("local", "key")
+    )
+    assert 400 <= answer.status_code < 500
+
+
+def test_nulls_count_as_absent(local: Local):
+    assert local.call(f"{KERNELS}/ListKernels", {"search": None, "pageToken": None}) == {}
+
+
+def test_oversize_headers_get_a_4xx(local: Local):
+    connection = http.client.HTTPConnection("127.0.0.1", local.server.port, timeout=10)
+    connection.request("GET", "/__emu__", headers={"X-Long": "x" * 100_000})
+    assert connection.getresponse().status == 431
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/files/x/dataset/1/../../state.sqlite", "/files/x/kernel/1/%2e%2e%2fjob.json", "/files/a",
+     "/files/%00/dataset/1/x", "/upload/../state.sqlite", "/upload/%00", "//etc/passwd"],
+)  # fmt: skip
+def test_path_tricks_get_a_4xx(local: Local, path: str):
+    assert raw(local, f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").split()[1][0] == "4"
+
+
+def test_pages_follow_their_tokens_and_foreign_tokens_are_refused(local: Local):
+    local.make_dataset("many-files", {f"f{i:02d}.txt": b"x" for i in range(23)})
+    names, token = [], ""
+    for _ in range(4):
+        page = local.call(
+            f"{DATASETS}/ListDatasetFiles", ownerSlug="local", datasetSlug="many-files",
+            pageSize=10, pageToken=token,
+        )  # fmt: skip
+        names.append([file["name"] for file in page["datasetFiles"]])
+        token = page.get("nextPageToken", "")
+        if not token:
+            break
+    assert [len(page) for page in names] == [10, 10, 3]
+    assert sorted(sum(names, [])) == [f"f{i:02d}.txt" for i in range(23)]
+    for bad in ("-1", "x", "9" * 50):
+        with pytest.raises(Refused):
+            local.call(
+                f"{DATASETS}/ListDatasetFiles", ownerSlug="local", datasetSlug="many-files",
+                pageToken=bad,
+            )  # fmt: skip
+
+
+_FIELDS = sorted(
+    {field.json_name for route in all_routes().values() for field in route.message._fields}
+)
+_VALUES = st.one_of(
+    st.none(), st.booleans(), st.integers(-(2**70), 2**70), st.floats(), st.text(max_size=20),
+    st.sampled_from(["local", "my-comp", "..", "/etc/passwd", "READY", "v1", "\x00"]),
+    st.lists(st.one_of(st.text(max_size=5), st.none(), st.dictionaries(
+        st.sampled_from(["token", "name", "files"]), st.text(max_size=5)))),
+    st.dictionaries(st.sampled_from(_FIELDS), st.text(max_size=5), max_size=3),
+)  # fmt: skip
+
+
+@settings(
+    max_examples=400,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(data=st.data(), method=st.sampled_from(sorted(all_routes())))
+def test_no_request_makes_the_server_fail(local: Local, data: st.DataObject, method: str):
+    own = [field.json_name for field in all_routes()[method].message._fields] or ["x"]
+    body = data.draw(st.dictionaries(st.sampled_from(own), _VALUES, max_size=6))
+    text = json.dumps(body)
+    answer = local.session.post(
+        f"{local.url}/api/v1/{method}", data=text, auth=("local", "key"), allow_redirects=False
+    )
+    assert answer.status_code < 500, (method, text, answer.text)

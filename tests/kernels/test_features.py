@@ -1,0 +1,267 @@
+"""The 22 features equal ml-notes' oracles 1 to 17 and a slow, obvious version made of library calls."""
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from kernels.blocks.features import (
+    FEATURE_NAMES,
+    GLCM_NAMES,
+    GlcmCounter,
+    SobelMeter,
+    extract_features,
+    glcm_offsets,
+    intensity_features,
+)
+
+A = np.array([[0, 0, 1, 1], [0, 0, 1, 1], [0, 2, 2, 2], [2, 2, 3, 3]], np.uint8)
+I, J = np.indices((8, 8))
+B = ((3 * I**2 + 5 * J + I * J) % 16).astype(np.uint8)
+B_BYTES = (16 * B + 7).astype(np.uint8)  # B' of ml-notes
+
+
+def column(features: np.ndarray, *names: str) -> list[float]:
+    return [float(features[0, FEATURE_NAMES.index(name)]) for name in names]
+
+
+def features_of(image: np.ndarray, glcm_levels: int = 32) -> np.ndarray:
+    return extract_features(image[None], glcm_levels, workers=1)
+
+
+def slow_features(image: np.ndarray, glcm_levels: int) -> np.ndarray:
+    """As the definitions read, one library call after another."""
+    from skimage.feature import graycomatrix, graycoprops
+    from skimage.filters import sobel
+    from skimage.measure import shannon_entropy
+
+    grey = image.astype(np.float64)
+    values = [
+        grey.mean(),
+        grey.std(),
+        np.median(grey),
+        grey.min(),
+        grey.max(),
+        *np.percentile(grey, [25, 75, 90]),
+        shannon_entropy(image, base=2),
+        grey.var(),
+    ]
+    levels = (image.astype(int) * glcm_levels // 256).astype(np.uint8)
+    angles = [0, np.pi / 4, np.pi / 2, 3 * np.pi / 4]
+    for prop in ("contrast", "homogeneity", "energy"):
+        for distance in (1, 3, 5):
+            matrix = graycomatrix(
+                levels, [distance], angles, levels=glcm_levels, symmetric=True, normed=True
+            )
+            values.append(graycoprops(matrix, prop).mean())
+    edges = sobel(image)
+    return np.array([*values, edges.mean(), edges.std(), edges.max()])
+
+
+# ---- oracles -------------------------------------------------------------------------------------
+
+
+def test_oracle_1_symmetric_counts() -> None:
+    counts = GlcmCounter(4).pair_counts(A, 0, 1)
+    assert (counts + counts.T).tolist() == [[4, 2, 1, 0], [2, 4, 0, 0], [1, 0, 6, 1], [0, 0, 1, 2]]
+
+
+def test_oracles_2_to_4_one_angle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kernels.blocks.features.GLCM_ANGLES_DEG", (0,))
+    expected = [
+        [0.5833333333, 1.75, 0],
+        [0.8083333333, 0.425, 0],
+        [0.3818813079, 0.4330127019, 0],
+    ]
+    assert np.allclose(GlcmCounter(4).properties(A), expected, rtol=0, atol=1e-9)
+    by_16 = GlcmCounter(16).properties(B)  # oracle 10
+    assert np.allclose(by_16[0], [57.5, 40.7, 56.1666666667], rtol=0, atol=1e-9)
+    assert np.allclose(by_16[2], [0.1406072835, 0.1436140662, 0.1613743061], rtol=0, atol=1e-9)
+
+
+def test_oracle_5_mean_of_four_angles() -> None:
+    expected = [
+        [0.9513888889, 3.3125, 0],
+        [0.6993055556, 0.31875, 0],
+        [0.3704817321, 0.4980074241, 0],
+    ]
+    assert np.allclose(GlcmCounter(4).properties(A), expected, rtol=0, atol=1e-9)
+
+
+def test_oracle_7_contrast_per_angle() -> None:
+    apart = (np.arange(4)[:, None] - np.arange(4)) ** 2
+    contrasts = []
+    for rows, columns in glcm_offsets(1):
+        counts = GlcmCounter(4).pair_counts(A, rows, columns)
+        contrasts.append((counts * apart).sum() / counts.sum())
+    assert np.allclose(
+        contrasts, [0.5833333333, 1.7777777778, 1.0, 0.4444444444], rtol=0, atol=1e-9
+    )
+
+
+ORACLE_8_9 = {
+    "contrast": [45.5102040816, 41.5277777778, 42.4166666667],
+    "homogeneity": [0.1300683508, 0.1787429229, 0.1996009959],
+    "energy": [0.1371424346, 0.1598711429, 0.1958825779],
+}
+
+
+def test_oracles_8_and_9_sixteen_levels() -> None:
+    expected = [ORACLE_8_9[name] for name in ("contrast", "homogeneity", "energy")]
+    assert np.allclose(GlcmCounter(16).properties(B), expected, rtol=0, atol=1e-9)
+    # 16 levels of B' = 16 B + 7 are B again.
+    whole = column(features_of(B_BYTES, 16), *GLCM_NAMES)
+    assert np.allclose(whole, np.ravel(expected), rtol=0, atol=1e-9)
+
+
+def test_oracle_11_pooled_matrices_are_something_else() -> None:
+    pooled = np.zeros((16, 16))
+    for rows, columns in glcm_offsets(1):
+        pooled += GlcmCounter(16).pair_counts(B, rows, columns)
+    apart = (np.arange(16)[:, None] - np.arange(16)) ** 2
+    pooled_contrast = (pooled * apart).sum() / pooled.sum()
+    assert pooled_contrast == pytest.approx(46.2142857143, abs=1e-9)
+    assert GlcmCounter(16).properties(B)[0, 0] != pytest.approx(pooled_contrast, abs=0.5)
+
+
+def test_oracle_12_all_levels() -> None:
+    features = features_of(B_BYTES, 256)
+    expected = [11650.612244898, 10631.1111111111, 10858.6666666667]
+    expected += [0.0445340493, 0.0749364515, 0.1461062531]
+    expected += ORACLE_8_9["energy"]
+    assert np.allclose(column(features, *GLCM_NAMES), expected, rtol=1e-12, atol=1e-9)
+
+
+def test_oracles_13_and_14_intensity() -> None:
+    features = features_of(A)
+    names = ("mean", "std", "variance", "median", "min", "max", "p25", "p75", "p90", "entropy")
+    expected = [1.25, 1.0307764064, 1.0625, 1, 0, 3, 0, 2, 2.5, 1.9237949407]
+    assert np.allclose(column(features, *names), expected, rtol=0, atol=1e-9)
+
+
+def test_oracle_15_intensity() -> None:
+    names = ("mean", "std", "variance", "median", "p25", "p75", "p90", "entropy")
+    expected = [135, 73.7563556583, 5440, 143, 55, 187, 242.2, 3.7097929109]
+    assert np.allclose(column(features_of(B_BYTES), *names), expected, rtol=0, atol=1e-9)
+
+
+def test_oracles_16_and_17_sobel_is_scikit_images_not_opencvs() -> None:
+    mean, std, largest = SobelMeter(8, 8).features(B_BYTES)
+    assert [mean, std, largest] == pytest.approx(
+        [0.1947700372, 0.1140800918, 0.4985176026], abs=1e-9
+    )
+    raw = 255 * 4 * np.sqrt(2)  # ndimage's hypot, unscaled
+    assert [mean * raw, std * raw, largest * raw] == pytest.approx(
+        [280.9553567486, 164.5602845294, 719.1105617358], abs=1e-6
+    )
+
+
+def test_offsets_are_rounded_not_chebyshev() -> None:
+    assert glcm_offsets(1) == [(0, 1), (1, 1), (1, 0), (1, -1)]
+    assert glcm_offsets(3)[1] == (2, 2)
+    assert glcm_offsets(5)[3] == (4, -4)
+
+
+def test_order_of_features() -> None:
+    assert len(FEATURE_NAMES) == len(set(FEATURE_NAMES)) == 22
+    assert FEATURE_NAMES[:3] == ("mean", "std", "median")
+    assert FEATURE_NAMES[9] == "variance"
+    assert FEATURE_NAMES[10:13] == ("glcm_contrast_d1", "glcm_contrast_d3", "glcm_contrast_d5")
+    assert FEATURE_NAMES[18] == "glcm_energy_d5"
+    assert FEATURE_NAMES[19:] == ("sobel_mean", "sobel_std", "sobel_max")
+
+
+# ---- against the libraries -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("glcm_levels", [2, 7, 32, 256])
+def test_equals_the_slow_version_on_films(glcm_levels: int) -> None:
+    rng = np.random.default_rng(3)
+    films = []
+    for blur in (0.5, 3.0, 12.0):
+        smooth = cv2.GaussianBlur(rng.normal(size=(97, 83)).astype(np.float32), (0, 0), blur)
+        films.append(cv2.normalize(smooth, None, 3, 250, cv2.NORM_MINMAX).astype(np.uint8))
+    fast = extract_features(np.stack(films), glcm_levels)
+    slow = np.stack([slow_features(image, glcm_levels) for image in films])
+    assert np.allclose(fast, slow, rtol=1e-11, atol=1e-9)
+
+
+small_images = arrays.arrays(
+    np.uint8, arrays.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=9)
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(small_images, st.sampled_from([2, 5, 32, 256]))
+def test_equals_the_slow_version_on_any_small_image(image: np.ndarray, glcm_levels: int) -> None:
+    # scikit-image itself fails where a distance leaves no pair in an offset larger than the image.
+    fast = features_of(image, glcm_levels)[0]
+    assert np.isfinite(fast).all()
+    padded = np.pad(image, ((0, 6), (0, 6)), mode="wrap")
+    assert np.allclose(
+        features_of(padded, glcm_levels)[0],
+        slow_features(padded, glcm_levels),
+        rtol=1e-11,
+        atol=1e-9,
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(arrays.arrays(np.uint8, st.integers(1, 60)))
+def test_histogram_statistics_equal_numpys(values: np.ndarray) -> None:
+    histogram = np.bincount(values, minlength=256)[None].astype(np.float64)
+    grey = values.astype(np.float64)
+    found = intensity_features(histogram)[0]
+    assert found[:2] == pytest.approx([grey.mean(), grey.std()], abs=1e-9)
+    assert found[2] == pytest.approx(np.median(grey), abs=1e-9)
+    assert found[5:8] == pytest.approx(np.percentile(grey, [25, 75, 90]), abs=1e-9)
+    assert found[9] == pytest.approx(grey.var(), abs=1e-9)
+
+
+# ---- edges ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("grey", [0, 100, 255])
+def test_flat_image_has_exact_zeros(grey: int) -> None:
+    features = features_of(np.full((32, 32), grey, np.uint8))
+    assert column(features, "mean", "std", "variance", "entropy") == [grey, 0, 0, 0]
+    assert column(features, "glcm_contrast_d1", "glcm_homogeneity_d3", "glcm_energy_d5") == [
+        0,
+        1,
+        1,
+    ]
+    assert column(features, "sobel_mean", "sobel_std", "sobel_max") == [0, 0, 0]
+
+
+def test_one_pixel_gives_zeros_for_pairs_not_nan() -> None:
+    features = features_of(np.full((1, 1), 9, np.uint8))
+    assert column(features, "mean", "median", "p90") == [9, 9, 9]
+    assert column(features, *GLCM_NAMES) == [0] * 9
+
+
+def test_workers_and_chunks_do_not_change_a_bit() -> None:
+    films = np.random.default_rng(0).integers(0, 256, (70, 24, 24)).astype(np.uint8)
+    one = extract_features(films, workers=1)
+    assert np.array_equal(one, extract_features(films, workers=3))
+    assert np.array_equal(one[40:41], extract_features(films[40:41]))
+
+
+def test_no_images_give_an_empty_table() -> None:
+    assert extract_features(np.empty((0, 8, 8), np.uint8)).shape == (0, 22)
+
+
+@pytest.mark.parametrize(
+    ("images", "glcm_levels", "message"),
+    [
+        (np.zeros((2, 8, 8)), 32, "float64"),
+        (np.zeros((8, 8), np.uint8), 32, r"\(8, 8\)"),
+        (np.zeros((1, 0, 8), np.uint8), 32, "0, 8"),
+        (np.zeros((1, 8, 8), np.uint8), 1, "glcm_levels is 1"),
+        (np.zeros((1, 8, 8), np.uint8), 257, "glcm_levels is 257"),
+    ],
+)
+def test_bad_input_is_named(images: np.ndarray, glcm_levels: int, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        extract_features(images, glcm_levels)
