@@ -17,7 +17,7 @@ import difflib
 import re
 import symtable
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
@@ -387,43 +387,59 @@ def _module_bindings(tree: ast.Module) -> Iterator[tuple[str, _Binding]]:
 
 
 def _scope_bindings(node: ast.AST, in_comprehension: bool) -> Iterator[tuple[str, _Binding]]:
-    """What a node binds in its own scope; bodies of functions and classes are other scopes."""
-    line = getattr(node, "lineno", 0)
-    inner: Iterator[ast.AST] = ast.iter_child_nodes(node)
-    if isinstance(node, ast.Import):
-        for alias in node.names:
-            top = alias.name.partition(".")[0]
-            yield alias.asname or top, _Binding(line, alias.name if alias.asname else top)
-    elif isinstance(node, ast.ImportFrom):
-        if node.module != "__future__":
+    """What a node and its parts bind in the scope that the node stands in."""
+    in_comprehension = in_comprehension or isinstance(
+        node, ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
+    )
+    loop_variable = in_comprehension and isinstance(node, ast.Name)
+    if not loop_variable:
+        yield from _bound_by(node)
+    for part in _parts_in_scope(node):
+        yield from _scope_bindings(part, in_comprehension)
+
+
+def _bound_by(node: ast.AST) -> Iterator[tuple[str, _Binding]]:
+    """What the node itself binds, without its parts."""
+    match node:
+        case ast.Import():
             for alias in node.names:
-                yield alias.asname or alias.name, _Binding(line, f"{node.module}.{alias.name}")
-    elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-        yield node.name, _Binding(line, None)
-        inner = iter([*node.decorator_list, node.args])
-    elif isinstance(node, ast.ClassDef):
-        yield node.name, _Binding(line, None)
-        inner = iter([*node.decorator_list, *node.bases, *node.keywords])
-    elif isinstance(node, ast.Lambda):
-        inner = iter([node.args])
-    elif isinstance(node, ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp):
-        in_comprehension = True
-    elif isinstance(node, ast.NamedExpr):  # the one thing that leaves a comprehension
-        yield node.target.id, _Binding(line, None)
-        inner = iter([node.value])
-    elif isinstance(node, ast.Name):
-        if not isinstance(node.ctx, ast.Load) and not in_comprehension:
-            yield node.id, _Binding(line, None)
-    elif isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar):
-        if node.name is not None:
-            yield node.name, _Binding(line, None)
-    elif isinstance(node, ast.MatchMapping):
-        if node.rest is not None:
-            yield node.rest, _Binding(line, None)
-    elif type(node).__name__ == "TypeAlias":  # Python 3.12: its value is a scope of its own
-        inner = iter([vars(node)["name"]])
-    for child in inner:
-        yield from _scope_bindings(child, in_comprehension)
+                top = alias.name.partition(".")[0]
+                target = alias.name if alias.asname else top
+                yield alias.asname or top, _Binding(node.lineno, target)
+        case ast.ImportFrom() if node.module != "__future__":
+            for alias in node.names:
+                target = f"{node.module}.{alias.name}"
+                yield alias.asname or alias.name, _Binding(node.lineno, target)
+        case ast.NamedExpr():  # the one thing that leaves a comprehension
+            yield node.target.id, _Binding(node.lineno, None)
+        case ast.Name() if not isinstance(node.ctx, ast.Load):
+            yield node.id, _Binding(node.lineno, None)
+        case (
+            ast.FunctionDef(name=str(name))
+            | ast.AsyncFunctionDef(name=str(name))
+            | ast.ClassDef(name=str(name))
+            | ast.ExceptHandler(name=str(name))
+            | ast.MatchAs(name=str(name))
+            | ast.MatchStar(name=str(name))
+            | ast.MatchMapping(rest=str(name))
+        ):
+            yield name, _Binding(node.lineno, None)
+
+
+def _parts_in_scope(node: ast.AST) -> Iterable[ast.AST]:
+    """The parts evaluated where the node stands; the bodies of functions and classes are not."""
+    match node:
+        case ast.FunctionDef() | ast.AsyncFunctionDef():
+            return [*node.decorator_list, node.args]
+        case ast.ClassDef():
+            return [*node.decorator_list, *node.bases, *node.keywords]
+        case ast.Lambda():
+            return [node.args]
+        case ast.NamedExpr():
+            return [node.value]
+    if type(node).__name__ == "TypeAlias":  # since Python 3.12; its value is evaluated later
+        return [vars(node)["name"]]
+    return ast.iter_child_nodes(node)
 
 
 def _check_own_names(module: _Module, text: str) -> None:

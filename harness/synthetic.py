@@ -1,9 +1,9 @@
 """Draws X-rays and whole competitions from a seed, for the demo and the tests.
 
 A film is attenuation, built up in the order of the body (torso, lungs, heart, bones, vessels), then
-exposed like a film: pose, a low-frequency field, a tone curve, noise. Both classes are drawn the same
-way; a positive film gets opacities inside its lungs on top, some of them faint. Anatomy belongs to a
-patient, pose and exposure to a film. Loaded by the demo only: it imports OpenCV.
+exposed like a film: pose, a low-frequency field, a tone curve, noise. Both classes are drawn the
+same way; a positive film gets opacities inside its lungs on top, some of them faint. Anatomy belongs
+to a patient, pose and exposure to a film. Loaded by the demo only: it imports OpenCV.
 """
 
 import csv
@@ -159,7 +159,7 @@ def draw_anatomy(seed: Seed) -> Anatomy:
     )
 
 
-# ---- the body -------------------------------------------------------------------------------------
+# ---- the body ------------------------------------------------------------------------------------
 
 
 def _body(anatomy: Anatomy, size: int) -> tuple[Floats, Floats]:
@@ -214,7 +214,9 @@ def _arm(a: Anatomy, side: int) -> Floats:
     near, far = 0.5 + side * 0.34, 0.5 + side * 0.62
     low = 0.14 + a.shoulders
     points = [(near, 0.10), (far, 0.02 + 0.8 * a.shoulders), (far, 0.30 + 2.2 * a.shoulders)]
-    return np.asarray([*points, (0.5 + side * (a.chest + 0.02), low + 0.12), (near, low)], np.float32)
+    return np.asarray(
+        [*points, (0.5 + side * (a.chest + 0.02), low + 0.12), (near, low)], np.float32
+    )
 
 
 def _lung(a: Anatomy, side: int) -> Floats:
@@ -286,7 +288,7 @@ def _vessels(rng: np.random.Generator, a: Anatomy, size: int) -> Floats:
     return result
 
 
-# ---- what is ill ----------------------------------------------------------------------------------
+# ---- what is ill ---------------------------------------------------------------------------------
 
 
 def _opacity(rng: np.random.Generator, lungs: Floats, size: int) -> tuple[Floats, Floats]:
@@ -323,7 +325,7 @@ def _opacity(rng: np.random.Generator, lungs: Floats, size: int) -> tuple[Floats
     return (strength * spread * cloud * lungs).astype(np.float32), focus
 
 
-# ---- the film -------------------------------------------------------------------------------------
+# ---- the film ------------------------------------------------------------------------------------
 
 
 def _pose(rng: np.random.Generator, size: int) -> Floats:
@@ -345,7 +347,7 @@ def _expose(rng: np.random.Generator, attenuation: Floats, size: int) -> Bytes:
     grey = cv2.GaussianBlur(grey, (0, 0), rng.uniform(0.3, 0.8) * size / 224)
     grain = rng.uniform(0.006, 0.016)
     grey += grain * rng.standard_normal((size, size), dtype=np.float32)
-    film = np.clip(grey * 255.0, 0, 255).astype(np.uint8)
+    film: Bytes = np.clip(grey * 255.0, 0, 255).astype(np.uint8)
     if rng.random() < 0.6:
         place = (round(rng.uniform(0.02, 0.10) * size), round(rng.uniform(0.08, 0.5) * size))
         scale, bold = rng.uniform(0.0016, 0.0032) * size, max(1, round(0.007 * size))
@@ -357,7 +359,7 @@ def _expose(rng: np.random.Generator, attenuation: Floats, size: int) -> Bytes:
     return film
 
 
-# ---- small tools ----------------------------------------------------------------------------------
+# ---- small tools ---------------------------------------------------------------------------------
 
 
 def _entropy(seed: Seed, stream: int) -> list[int]:
@@ -366,7 +368,8 @@ def _entropy(seed: Seed, stream: int) -> list[int]:
 
 def _fixed(points: Floats, size: int) -> npt.NDArray[np.int32]:
     """Points in shares of the side as OpenCV's fixed-point pixels."""
-    return np.round(points * size * 2**SHIFT).astype(np.int32)
+    pixels: npt.NDArray[np.int32] = np.round(points * size * 2**SHIFT).astype(np.int32)
+    return pixels
 
 
 def _soft(outline: Floats, size: int, blur: float) -> Floats:
@@ -379,7 +382,16 @@ def _soft(outline: Floats, size: int, blur: float) -> Floats:
 
 def _line(canvas: Bytes, x: Any, y: Any, width: int) -> None:
     points = np.stack(np.broadcast_arrays(x, y), axis=1)
-    cv2.polylines(canvas, [_fixed(points, len(canvas))], False, 255, width, cv2.LINE_AA, SHIFT)
+    pixels = [_fixed(points, len(canvas))]
+    cv2.polylines(
+        canvas,
+        pixels,
+        isClosed=False,
+        color=255,
+        thickness=width,
+        lineType=cv2.LINE_AA,
+        shift=SHIFT,
+    )
 
 
 def _ellipse(x: float, y: float, rx: float, ry: float, turn_deg: float) -> Floats:

@@ -9,7 +9,8 @@ import hashlib
 import math
 import re
 from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 PROFILE_NAMES = ("full", "cpu", "small")
 # full: as on Kaggle's GPUs. cpu: a real result in minutes. small: a rehearsal in seconds.
@@ -316,11 +317,27 @@ class Strategy:
     packages: tuple[str, ...] = ()  # what the kernel imports beyond numpy, pandas, scikit-learn, cv2
 
 
+def fits_type(value: Any, hint: Any) -> bool:
+    """True when a plain value may stand where a field's annotation says ``hint``. An int passes as float."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return any(fits_type(value, option) for option in inner)
+    if origin is tuple:
+        if not isinstance(value, tuple):
+            return False
+        if inner[-1:] == (Ellipsis,):
+            return all(fits_type(item, inner[0]) for item in value)
+        return len(value) == len(inner) and all(map(fits_type, value, inner))
+    if hint is float:
+        return type(value) in (int, float)
+    return value is None if hint is type(None) else type(value) is hint
+
+
 def apply_overrides(config: Any, overrides: tuple[tuple[str, Any], ...]) -> Any:
     """Replace fields by dotted name: (("train.epochs", 3), ("image_size", 96)).
 
     Raises:
-        ValueError: Naming the unknown field and the known ones.
+        ValueError: Naming the unknown field and the known ones, or the type a field takes.
     """
     for dotted, value in overrides:
         name, _, rest = dotted.partition(".")
@@ -332,5 +349,9 @@ def apply_overrides(config: Any, overrides: tuple[tuple[str, Any], ...]) -> Any:
             inner = getattr(config, name)
             require(is_dataclass(inner), f"{name} holds a plain value; {dotted!r} goes deeper")
             value = apply_overrides(inner, ((rest, value),))
+        else:
+            hint = get_type_hints(type(config))[name]
+            wanted = getattr(hint, "__name__", None) if get_origin(hint) is None else str(hint)
+            require(fits_type(value, hint), f"{dotted} is {value!r}; it takes {wanted}")
         config = replace(config, **{name: value})
     return config

@@ -274,43 +274,52 @@ def _doubled_wins(
 ) -> IndexArray:
     """2 x wins + ties of positives over negatives for each row of scores, (M, N) -> (M,), exact.
 
-    Positive floats order like their bits. With the label as lowest bit, one integer sort
-    (vectorised in numpy, several times faster than argsort) brings scores and labels into order
-    together.
+    Floats of one sign order like their bits. With the label as lowest bit, one integer sort
+    (vectorised in numpy, many times faster than argsort) puts scores and labels in order together.
     """
     n_members, n_rows = rows.shape
-    lowest = float(rows.min())
-    keys = np.add(rows, 0.0, order="C").view(np.uint64)  # + 0.0 copies, and turns -0.0 into 0.0
-    if lowest >= 0.0:
+    bits = np.add(rows, 0.0, order="C").view(np.int64)  # + 0.0 copies, and turns -0.0 into 0.0
+    if float(rows.min()) >= 0.0:
+        keys = bits.view(np.uint64)
         keys <<= np.uint64(1)  # pushes out the sign bit, which is free
+        keys |= positive
+        keys.sort(axis=-1)
     else:
         _refuse_nan(rows.T if n_members > 1 else rows[0], name)
-        if int(np.bitwise_or.reduce(keys, axis=None)) & 1:  # not born as float32: no bit is free
+        # Two signs need a bit of their own. Counting magnitudes from just under the smallest one
+        # frees it, unless they span half of all exponents (1e-160 beside 1e160).
+        magnitudes = bits & (2**63 - 1)
+        origin = int(magnitudes.min(initial=2**63 - 1, where=magnitudes > 0)) - 1
+        if int(magnitudes.max()) - origin >= 2**62:
             return _doubled_wins_by_search(positive, rows)
-        flips = (keys.view(np.int64) >> 63).view(np.uint64)  # all ones for negative numbers,
-        flips |= np.uint64(2**63)  # whose bits order backwards; the others go above them
-        flips &= np.uint64(2**64 - 2)
-        keys ^= flips
-    keys |= positive
-    keys.sort(axis=-1)
+        np.maximum(magnitudes, origin, out=magnitudes)  # zeros, too, are counted from there
+        magnitudes -= origin
+        bits >>= 63  # -1 for negative scores, else 0
+        magnitudes ^= bits
+        magnitudes -= bits  # two's complement: the magnitude with its sign
+        magnitudes <<= 1
+        magnitudes |= positive
+        magnitudes.sort(axis=-1)
+        keys = magnitudes.view(np.uint64)
     # Every row has n_positive ones, so flat positions fall into a rectangle.
-    ranks = np.flatnonzero(keys & np.uint64(1)).reshape(n_members, n_positive).sum(axis=1)
+    is_positive = np.empty(keys.shape, dtype=np.bool_)
+    np.bitwise_and(keys, np.uint64(1), out=is_positive, casting="unsafe")
+    ranks = np.flatnonzero(is_positive).reshape(n_members, n_positive).sum(axis=1)
     ranks -= np.arange(n_members) * (n_rows * n_positive)
     doubled: IndexArray = 2 * ranks - n_positive * (n_positive - 1)
-    # Until here a tied positive counts as a win (it sorts after its negatives). Runs of equal keys
-    # that differ in the label bit only are ties.
-    if n_rows > 1 and ((keys[:, 1:] ^ keys[:, :-1]) == 1).any():
-        is_start = np.ones((n_members, n_rows), dtype=np.bool_)
-        np.not_equal(keys[:, 1:], keys[:, :-1], out=is_start[:, 1:])
-        starts = np.flatnonzero(is_start)
-        lengths = np.diff(starts, append=keys.size)
-        run_keys = keys.reshape(-1)[starts]
-        tied = ((run_keys[1:] ^ run_keys[:-1]) == 1) & (starts[1:] % n_rows != 0)
-        first = np.flatnonzero(tied)
-        pairs = lengths[first] * lengths[first + 1]
-        doubled -= np.bincount(
-            starts[first] // n_rows, weights=pairs.astype(np.float64), minlength=n_members
-        ).astype(np.int64)
+    # Until here a tied positive counts as a win: it sorts after its negatives. Ties are where
+    # neighbouring runs of equal keys differ in the label bit only.
+    flat = keys.reshape(-1)
+    steps = flat[1:] ^ flat[:-1]
+    steps[n_rows - 1 :: n_rows] = 2  # the seam between two members is no tie
+    is_tie = steps == 1
+    if is_tie.any():
+        seams = np.flatnonzero(is_tie)  # last place of the negatives, the positives follow
+        run_ends = np.concatenate(([-1], np.flatnonzero(steps != 0), [flat.size - 1]))
+        run = run_ends.searchsorted(seams)
+        pairs = (seams - run_ends[run - 1]) * (run_ends[run + 1] - seams)
+        members = seams // n_rows
+        doubled -= np.bincount(members, weights=pairs, minlength=n_members).astype(np.int64)
     return doubled
 
 
@@ -673,7 +682,9 @@ def delong_test(
         identical = bool(np.array_equal(counts_a, counts_b))
         low, high, p_value, note = _flat_difference_bounds(difference, identical, budget, level)
         z = 0.0 if wins_a == wins_b else math.nan
-        return DeLongResult(auc_a, auc_b, difference, 0.0, z, p_value, low, high, level, True, note)
+        return DeLongResult(
+            auc_a, auc_b, difference, 0.0, z, p_value, low, high, level, degenerate=True, note=note
+        )
     error = math.sqrt(variance)
     z = difference / error
     p_value = max(SMALLEST_P_VALUE, math.erfc(abs(z) / math.sqrt(2)))
@@ -1058,17 +1069,17 @@ def _binomial_tail_root(successes: int, trials: int, log_tail: float) -> float:
 KNOWN_METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric("auc", True, "scores"),
-        Metric("macro_auc", True, "scores"),
-        Metric("average_precision", True, "scores"),
-        Metric("log_loss", False, "probs"),
-        Metric("brier", False, "probs"),
-        Metric("accuracy", True, "probs"),
-        Metric("f1", True, "probs"),
-        Metric("balanced_accuracy", True, "probs"),
-        Metric("mcc", True, "probs"),
-        Metric("rmse", False, "values"),
-        Metric("mae", False, "values"),
+        Metric("auc", greater_is_better=True, needs="scores"),
+        Metric("macro_auc", greater_is_better=True, needs="scores"),
+        Metric("average_precision", greater_is_better=True, needs="scores"),
+        Metric("log_loss", greater_is_better=False, needs="probs"),
+        Metric("brier", greater_is_better=False, needs="probs"),
+        Metric("accuracy", greater_is_better=True, needs="probs"),
+        Metric("f1", greater_is_better=True, needs="probs"),
+        Metric("balanced_accuracy", greater_is_better=True, needs="probs"),
+        Metric("mcc", greater_is_better=True, needs="probs"),
+        Metric("rmse", greater_is_better=False, needs="values"),
+        Metric("mae", greater_is_better=False, needs="values"),
     )
 }
 
@@ -1420,8 +1431,9 @@ class _ResamplingPlan:
             constant = all(np.ptp(member[c].astype(np.float64)) == 0.0 for c in self.cells)
             return _flat_auc_bounds(estimate, constant, self.budget, level)
         note = "Every resample scores the same: a width of 0 is lack of variety, not certainty."
+        kept = draws.size
         return ScoreInterval(
-            estimate, estimate, estimate, 0.0, level, method, draws.size, True, note
+            estimate, estimate, estimate, 0.0, level, method, kept, degenerate=True, note=note
         )
 
     def difference(

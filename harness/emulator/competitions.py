@@ -130,8 +130,15 @@ def add(state: State, spec: CompetitionSpec, folder: Path, solution: Path | None
     folder = Path(folder).absolute()
     if not folder.is_dir():
         raise StateError(f"the data folder {folder} does not exist")
-    name = _keep_solution(state, spec, folder, Path(solution)) if solution is not None else ""
+    name = "" if solution is None else _solution_name(Path(solution), folder)
     stored = json.dumps(asdict(spec), sort_keys=True)
+    with state.read() as db:
+        row = db.execute("SELECT * FROM competitions WHERE slug = ?", (spec.slug,)).fetchone()
+    same = (stored, str(folder), name)
+    if row is not None and (row["spec"], row["folder"], row["solution"]) == same:
+        return  # before anything is scored: programs add the same competition at every start
+    if solution is not None:
+        _keep_solution(state, spec, Path(solution), name)
     with state.write() as db:
         row = db.execute("SELECT * FROM competitions WHERE slug = ?", (spec.slug,)).fetchone()
         if row is None:
@@ -139,15 +146,15 @@ def add(state: State, spec: CompetitionSpec, folder: Path, solution: Path | None
                 "INSERT INTO competitions(slug, spec, folder, solution, created) VALUES (?,?,?,?,?)",
                 (spec.slug, stored, str(folder), name, state.clock.now()),
             )
-        elif (row["spec"], row["folder"], row["solution"]) != (stored, str(folder), name):
+        else:
             db.execute(
                 "UPDATE competitions SET spec = ?, folder = ?, solution = ? WHERE slug = ?",
                 (stored, str(folder), name, spec.slug),
             )
 
 
-def _keep_solution(state: State, spec: CompetitionSpec, folder: Path, solution: Path) -> str:
-    """Copy the solution into the state folder under a name made of its content."""
+def _solution_name(solution: Path, folder: Path) -> str:
+    """Name a solution by its content, refusing one that kernels would see."""
     if not solution.is_file():
         raise StateError(f"the solution {solution} does not exist")
     if solution.resolve().is_relative_to(folder.resolve()):
@@ -155,9 +162,17 @@ def _keep_solution(state: State, spec: CompetitionSpec, folder: Path, solution: 
             f"the solution {solution} lies inside the data folder {folder}, where every kernel "
             "would see it. Move it elsewhere."
         )
+    return f"{hashlib.sha256(solution.read_bytes()).hexdigest()[:32]}.csv"
+
+
+def _keep_solution(state: State, spec: CompetitionSpec, solution: Path, name: str) -> None:
+    """Check a solution and copy it into the state folder."""
+    draft = state.folder / "solutions" / f".draft-{os.getpid()}-{spec.slug}"
+    shutil.copyfile(solution, draft)
+    draft.chmod(0o600)
     try:
         grader.check_solution(
-            solution,
+            draft,
             spec.id_column,
             spec.target_columns,
             spec.metric,
@@ -165,13 +180,9 @@ def _keep_solution(state: State, spec: CompetitionSpec, folder: Path, solution: 
             spec.public_fraction,
         )
     except grader.InvalidSolution as problem:
-        raise StateError(str(problem)) from problem
-    draft = state.folder / "solutions" / f".draft-{os.getpid()}-{spec.slug}"
-    shutil.copyfile(solution, draft)
-    name = f"{hashlib.sha256(draft.read_bytes()).hexdigest()[:32]}.csv"
-    draft.chmod(0o600)
+        draft.unlink()
+        raise StateError(f"{solution} cannot be used as solution: {problem}") from problem
     draft.replace(state.folder / "solutions" / name)
-    return name
 
 
 def all_entries(state: State) -> list[Entry]:

@@ -1,6 +1,6 @@
 """Which methods of the SDK are answered: makes `COVERAGE.md` from the routes and the installed SDK.
 
-    python -m harness.emulator.coverage > harness/emulator/COVERAGE.md
+python -m harness.emulator.coverage > harness/emulator/COVERAGE.md
 """
 
 from __future__ import annotations

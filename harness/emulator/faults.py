@@ -5,7 +5,7 @@ A fault has a pattern of requests (`kernels.KernelsApiService/SaveKernel`, `PUT 
 
     error     answer `status` (429, 503, ...) instead of acting; `retry_after` and `message` optional
     answer    answer 200 with `body` instead of acting
-    patch     act, then overlay `body` on the JSON answer
+    patch     act, then overlay `body` on the JSON answer; a key `*` stands for all items of a list
     lost_ack  act, then drop the connection without an answer
     drop      drop the connection without acting
     slow      wait `seconds` first
@@ -78,6 +78,22 @@ SWITCHES: dict[str, tuple[str, str, dict[str, Any]]] = {
         f"{_COMPETITIONS}/CreateSubmission",
         "error",
         {"status": 400, "message": "You have used all submissions of today (UTC)"},
+    ),
+    "submission-pending": (
+        f"{_COMPETITIONS}/ListSubmissions",
+        "patch",
+        {"body": {"submissions": {"*": {"status": "PENDING", "publicScore": ""}}}},
+    ),
+    "submission-error": (
+        f"{_COMPETITIONS}/ListSubmissions",
+        "patch",
+        {
+            "body": {
+                "submissions": {
+                    "*": {"status": "ERROR", "errorDescription": "Submission Scoring Error"}
+                }
+            }
+        },
     ),
     "submit-lost-ack": (f"{_COMPETITIONS}/Create*Submission", "lost_ack", {}),
     "submit-empty-answer": (f"{_COMPETITIONS}/CreateSubmission", "answer", {"body": {}}),

@@ -63,7 +63,7 @@ def check_solution(
         public = _public_rows(truth, id_column, targets, metric, seed, fraction)
         _score_parts(truth, perfect, targets, metric, public)
     except (InvalidSubmission, ValueError) as problem:
-        raise InvalidSolution(f"{path.name} cannot be used as solution: {problem}") from problem
+        raise InvalidSolution(str(problem)) from problem
 
 
 def score(
@@ -211,13 +211,14 @@ def _measure(metric: str, truth: NDArray[np.float64], guess: NDArray[np.float64]
     import numpy as np
     from sklearn import metrics
 
-    if metric == "log_loss" and truth.shape[1] > 1 and (truth.sum(axis=1) == 1).all():
-        # One class a row: the multi-class loss, its rows scaled to 1 as the service does.
-        clipped = np.clip(guess, 1e-15, 1.0)
-        scaled = clipped / clipped.sum(axis=1, keepdims=True)
-        return float(-np.log(scaled[truth.astype(bool)]).mean())
     if not np.isfinite(guess).all():
         raise InvalidSubmission("infinite values")
+    if metric == "log_loss" and truth.shape[1] > 1 and (truth.sum(axis=1) == 1).all():
+        # One class a row: the multi-class loss, its rows scaled to 1 as the service does.
+        if guess.min() < 0:
+            raise InvalidSubmission("probabilities must not be negative")
+        scaled = guess / np.maximum(guess.sum(axis=1, keepdims=True), 1e-15)
+        return float(-np.log(np.clip(scaled[truth.astype(bool)], 1e-15, 1.0)).mean())
     results = []
     for column in range(truth.shape[1]):
         answer, given = truth[:, column], guess[:, column]

@@ -319,11 +319,17 @@ def used_this_week(state: State, user: str, accelerator: str) -> float:
     """Add up the seconds of this week's sessions, running ones included."""
     now = state.clock.now()
     start = next_refresh(now) - WEEK_S
-    used = 0.0
-    for row in lifecycle.sessions(state):
-        if row["owner"] == user and row["accelerator"] == accelerator and row["created"] >= start:
-            used += row["seconds"] if row["final"] else max(0.0, now - row["created"])
-    return used
+    lifecycle.sessions(state, active=True)
+    with state.read() as db:
+        rows = db.execute(
+            "SELECT v.final, v.seconds, v.created FROM kernel_versions v"
+            " JOIN kernels k ON k.id = v.kernel"
+            " WHERE k.owner = ? AND v.accelerator = ? AND v.created >= ?",
+            (user, accelerator, start),
+        ).fetchall()
+    return float(
+        sum(row["seconds"] if row["final"] else max(0.0, now - row["created"]) for row in rows)
+    )
 
 
 def next_refresh(now: float) -> float:

@@ -121,12 +121,19 @@ def _close(
     return {**row, "status": status, "failure": failure, "seconds": seconds, "final": 1}
 
 
+# Everything but the source, which may be a megabyte for each of a thousand runs.
+_COLUMNS = (
+    "v.id, v.kernel, v.number, v.created, v.request, v.accelerator, v.status, v.failure, v.final,"
+    " v.seconds, v.polls, k.owner, k.slug"
+)
+
+
 def sessions(state: State, active: bool = False) -> list[dict[str, Any]]:
     """List sessions, oldest first, each with its kernel's owner and slug and its run folder."""
     where = "WHERE v.final = 0" if active else ""
     with state.read() as db:
         rows = db.execute(
-            "SELECT v.*, k.owner, k.slug FROM kernel_versions v JOIN kernels k ON k.id = v.kernel"
+            f"SELECT {_COLUMNS} FROM kernel_versions v JOIN kernels k ON k.id = v.kernel"
             f" {where} ORDER BY v.id"
         ).fetchall()
     found = [observe(state, dict(row)) for row in rows]
@@ -145,7 +152,7 @@ def session(state: State, number: int) -> dict[str, Any]:
     """
     with state.read() as db:
         row = db.execute(
-            "SELECT v.*, k.owner, k.slug FROM kernel_versions v JOIN kernels k ON k.id = v.kernel"
+            f"SELECT {_COLUMNS} FROM kernel_versions v JOIN kernels k ON k.id = v.kernel"
             " WHERE v.id = ?",
             (number,),
         ).fetchone()

@@ -256,7 +256,8 @@ def _log_stream(context: Context, message: api.ApiGetKernelSessionLogsStreamRequ
 def stream_logs(context: Context, owner: str, slug: str) -> Response:
     """Answer `GET kernels/logs/stream/{owner}/{slug}`: live while it runs, whole afterwards."""
     found = kernels.find(context.state, owner, slug, context.user)
-    return log_response(context, kernels.version(context.state, found["id"], None))
+    label = context.request.args.get("versionLabel", "")
+    return log_response(context, kernels.version(context.state, found["id"], label))
 
 
 def log_response(context: Context, row: dict[str, Any]) -> Response:

@@ -235,7 +235,9 @@ class Server:
         path = "?"
         try:
             path = self._check_target(request)
-            hits = faults.take(self.state, self._name(request, path))
+            # The control path must always answer, whatever `*/*` was armed with.
+            mine = path.startswith(HANDSHAKE)
+            hits = [] if mine else faults.take(self.state, self._name(request, path))
             return _Faulty(self, request, hits).respond(lambda: self._route(request, path))
         except ApiError as problem:
             return self._error(problem)
@@ -278,10 +280,12 @@ class Server:
             return False
         if name in ("localhost", self.host):
             return True
+        # A server that was opened to others asks for its own key instead of trusting names.
+        opened = not self._is_loopback()
         try:
-            return ipaddress.ip_address(name).is_loopback
+            return ipaddress.ip_address(name).is_loopback or opened
         except ValueError:
-            return False
+            return opened and name == socket.gethostname().lower()
 
     def _name(self, request: Request, path: str) -> str:
         """Name a request as fault patterns do."""
@@ -477,8 +481,7 @@ class _Faulty:
     def _spoil(self, response: Response, hit: faults.Fault) -> Response:
         if hit.kind == "patch":
             body = json.loads(response.get_data() or b"{}")
-            body.update(hit.args.get("body", {}))
-            return _json(body, response.status_code)
+            return _json(_overlay(body, hit.args.get("body", {})), response.status_code)
         if hit.kind == "cut":
             response.response = _cut(
                 response.response, int(hit.args.get("bytes", 0)), self._request.environ
@@ -486,6 +489,15 @@ class _Faulty:
         elif hit.kind == "corrupt":
             response.response = _corrupt(response.response, int(hit.args.get("at", 0)))
         return response
+
+
+def _overlay(value: Any, patch: Any) -> Any:
+    """Lay a patch over JSON; the key `*` stands for every item of a list."""
+    if isinstance(value, list) and isinstance(patch, dict) and "*" in patch:
+        return [_overlay(item, patch["*"]) for item in value]
+    if isinstance(value, dict) and isinstance(patch, dict):
+        return {**value, **{key: _overlay(value.get(key), patch[key]) for key in patch}}
+    return patch
 
 
 def _cut(body: Iterable[Any], limit: int, environ: dict[str, Any]) -> Iterator[bytes]:

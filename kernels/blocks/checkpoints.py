@@ -1,4 +1,4 @@
-"""Checkpoints: tensors and plain values under the write-up's keys, and the network built back from them."""
+"""Checkpoints: tensors and plain values under the write-up's keys, and the network from them."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -18,8 +18,8 @@ def file_stem(backbone: str) -> str:
 def save_classifier(path: Path, model: Classifier, head: HeadConfig, **facts: Any) -> None:
     """Write a classifier so that it loads with ``weights_only=True``.
 
-    Keys of the write-up: model_name, model_state_dict, epoch, val_auc, img_size, freeze_backbone. The
-    caller gives epoch, val_auc, img_size and whatever else identifies the run, as plain values.
+    Keys of the write-up: model_name, model_state_dict, epoch, val_auc, img_size, freeze_backbone.
+    The caller gives epoch, val_auc, img_size and whatever else identifies the run, as plain values.
 
     Raises:
         ValueError: A fact is not a plain value (its key is named).

@@ -1,4 +1,4 @@
-"""An exponential moving average of a network's weights, often better and always calmer than the last step."""
+"""A moving average of a network's weights: calmer than its last step, and often better."""
 
 import copy
 
@@ -12,8 +12,8 @@ class ModelEma:
     Args:
         model: Followed network; the copy starts equal and stays in eval mode.
         decay: In [0, 1).
-        warm_up: Use min(decay, (1 + t) / (10 + t)) at update t = 0, 1, ...: in a short training a decay of
-            0.999 would still be mostly the first weights at its end.
+        warm_up: Use min(decay, (1 + t) / (10 + t)) at update t = 0, 1, ...: in a short training a
+            decay of 0.999 would still be mostly the first weights at its end.
 
     Buffers (running statistics of batch norms) are averages already; they are copied.
 
@@ -30,14 +30,14 @@ class ModelEma:
         self.warm_up = warm_up
         self.updates = 0
 
-    @torch.no_grad()
     def update(self, model: nn.Module) -> None:
         """Follow one optimiser step."""
         decay = self.decay
         if self.warm_up:
             decay = min(decay, (1 + self.updates) / (10 + self.updates))
-        for average, new in zip(self.model.parameters(), model.parameters(), strict=True):
-            average.lerp_(new, 1.0 - decay)
-        for average, new in zip(self.model.buffers(), model.buffers(), strict=True):
-            average.copy_(new)
+        with torch.no_grad():
+            for average, new in zip(self.model.parameters(), model.parameters(), strict=True):
+                average.lerp_(new, 1.0 - decay)
+            for average, new in zip(self.model.buffers(), model.buffers(), strict=True):
+                average.copy_(new)
         self.updates += 1

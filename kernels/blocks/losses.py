@@ -1,8 +1,8 @@
-"""Losses on logits with soft targets: binary cross-entropy, linear-form focal, weighted cross-entropy.
+"""Losses on logits with soft targets: cross-entropy, linear-form focal, weighted classes.
 
-Smoothing and mixing make targets soft. Each loss here is linear in the target, t * L(z, 1) + (1 - t) *
-L(z, 0): exactly what mixing two films asks for. Correct an imbalance in one place (sampler, alpha or
-class weights), not in three.
+Smoothing and mixing make targets soft. Each loss here is linear in the target, t * L(z, 1) + (1 -
+t) * L(z, 0): exactly what mixing two films asks for. Correct an imbalance in one place (sampler,
+alpha or class weights), not in three.
 """
 
 from collections.abc import Callable
@@ -79,14 +79,15 @@ def focal_loss(
 ) -> Tensor:
     """Binary focal loss, averaged over all elements.
 
-    torchvision's formula puts the soft target inside the power: at target 0.95 its minimum is at p =
-    0.995, which undoes the smoothing. This form equals lambda * FL(a) + (1 - lambda) * FL(b) for a mix.
+    torchvision's formula puts the soft target inside the power: at target 0.95 its minimum is at p
+    = 0.995, which undoes the smoothing. This form equals lambda * FL(a) + (1 - lambda) * FL(b) for
+    a mix.
 
     Args:
         logits: Raw scores, shape (B, K).
         targets: Soft labels in [0, 1], shape (B, K).
-        alpha: Weight of the positive class, in [0, 1]; the negative class gets 1 - alpha. None weighs
-            both by 1.
+        alpha: Weight of the positive class, in [0, 1]; the negative class gets 1 - alpha. None
+            weighs both by 1.
         gamma: How much easy films are turned down; 0 is cross-entropy.
 
     Returns:
@@ -105,7 +106,8 @@ def class_weights(counts: np.ndarray, rule: str = "sum2") -> np.ndarray:
 
     Args:
         counts: Rows of class 0 and 1, shape (2,) or (2, K).
-        rule: ``sum2``: 1 / n, scaled to sum 2 (write-up B); ``balanced``: n / (2 n_c) (scikit-learn).
+        rule: ``sum2``: 1 / n, scaled to sum 2 (write-up B); ``balanced``: n / (2 n_c)
+            (scikit-learn).
 
     Returns:
         Same shape as counts.
@@ -133,8 +135,8 @@ def weighted_cross_entropy(
         logits: Logit of class 1, shape (B, K): for two softmax scores their difference.
         targets: Share of class 1 in [0, 1], shape (B, K).
         weights: Of class 0 and class 1, shape (2,) or (2, K).
-        reduction: ``mean`` divides by the sum of the weights in the batch, as PyTorch does, so that only
-            their ratio counts; ``none`` gives every element.
+        reduction: ``mean`` divides by the sum of the weights in the batch, as PyTorch does, so that
+            only their ratio counts; ``none`` gives every element.
 
     Raises:
         ValueError: If the shapes differ.

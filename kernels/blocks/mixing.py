@@ -1,7 +1,8 @@
 """MixUp and CutMix: two films and their targets blended, one of the two ways per batch.
 
-The share of the first film in the result, lambda, is also its share in the target. A CutMix box that is
-clipped at the border is smaller than drawn, so lambda is computed from the box that was really cut.
+The share of the first film in the result, lambda, is also its share in the target. A CutMix box
+that is clipped at the border is smaller than drawn, so lambda is computed from the box that was
+really cut.
 """
 
 import numpy as np
@@ -57,7 +58,7 @@ def mix_batch(
 
 
 def mixup(first: Tensor, second: Tensor, lam: float) -> Tensor:
-    """lam * first + (1 - lam) * second; at 1 the identity.
+    """Blend: lam * first + (1 - lam) * second; at 1 the identity.
 
     Source: Zhang et al. 2018, arXiv:1710.09412, eq. 1.
     """

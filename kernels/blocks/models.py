@@ -72,7 +72,7 @@ class Backbone(nn.Module):
 
     @property
     def late_norm(self) -> nn.LayerNorm | None:
-        """The norm that timm applies after pooling: ConvNeXt's ``head.norm``, EVA-02's ``fc_norm``."""
+        """The norm that timm applies after pooling: ConvNeXt's head.norm, EVA-02's fc_norm."""
         candidates = (
             getattr(self.trunk, "fc_norm", None),
             getattr(getattr(self.trunk, "head", None), "norm", None),

@@ -1,7 +1,7 @@
 """Optimisers with parameter groups, and learning rates as a plain function of the step.
 
-A network's head starts from noise and its backbone does not: each gets a rate of its own, deeper layers of
-the backbone less (layer decay), norms and biases no weight decay.
+A network's head starts from noise and its backbone does not: each gets a rate of its own, deeper
+layers of the backbone less (layer decay), norms and biases no weight decay.
 """
 
 import math
@@ -14,7 +14,8 @@ from kernels.config import OptimConfig
 
 SCHEDULE_NAMES = ("constant", "cosine", "warm_restarts", "one_cycle", "plateau")
 
-# The one-cycle policy starts at lr/25, ends at lr/25/10000 and climbs for 0.3 of the steps, as torch's.
+# The one-cycle policy starts at lr/25, ends at lr/25/10000 and climbs for 0.3 of the steps, as
+# torch's.
 ONE_CYCLE_DIVIDER, ONE_CYCLE_END, ONE_CYCLE_CLIMB = 25.0, 1e4, 0.3
 
 
@@ -22,8 +23,8 @@ def parameter_groups(model: nn.Module, config: OptimConfig) -> list[dict[str, An
     """Trainable parameters by learning rate and weight decay.
 
     Args:
-        model: A Classifier (its ``backbone`` gets ``config.lr``, everything else ``head_lr``), or any
-            module (everything is a head).
+        model: A Classifier (its ``backbone`` gets ``config.lr``, everything else ``head_lr``), or
+            any module (everything is a head).
         config: Rates and decays.
 
     Returns:
@@ -72,8 +73,8 @@ def layer_scales(model: nn.Module, layer_decay: float | None) -> dict[str, float
 def build_optimiser(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
     """The optimiser a config names, over ``parameter_groups``.
 
-    RMSprop has torch's defaults (alpha 0.99, eps 1e-8, no bias correction): its first step is ten times
-    the learning rate.
+    RMSprop has torch's defaults (alpha 0.99, eps 1e-8, no bias correction): its first step is ten
+    times the learning rate.
 
     Raises:
         ValueError: Unknown name, or nothing to train.
@@ -92,16 +93,16 @@ def lr_factor(config: OptimConfig, progress: float, epochs: int) -> float:
     """What the learning rate is multiplied by.
 
     Args:
-        config: Its ``schedule``; ``warmup_share`` of all steps climb linearly from zero first (one_cycle
-            uses it as the length of its own climb; plateau is driven by scores instead).
+        config: Its ``schedule``; ``warmup_share`` of all steps climb linearly from zero first
+            (one_cycle uses it as the length of its own climb; plateau is driven by scores instead).
         progress: Steps done / all steps, in [0, 1].
         epochs: Length of the whole training, to place restarts.
 
     Raises:
         ValueError: Unknown schedule.
 
-    Source: cosine and restarts, Loshchilov & Hutter 2017, arXiv:1608.03983, eq. 5; one cycle, Smith &
-    Topin 2018, arXiv:1708.07120, in torch's form with cosine annealing.
+    Source: cosine and restarts, Loshchilov & Hutter 2017, arXiv:1608.03983, eq. 5; one cycle, Smith
+    & Topin 2018, arXiv:1708.07120, in torch's form with cosine annealing.
     """
     if config.schedule == "one_cycle":
         return one_cycle_factor(progress, config.warmup_share or ONE_CYCLE_CLIMB)
@@ -170,8 +171,8 @@ class Schedule:
     def after_epoch(self, score: float) -> None:
         """Plateau: after more than ``plateau_patience`` epochs without a better score, shrink.
 
-        A greater score is better, by a relative 1e-4, as torch's ReduceLROnPlateau(mode="max") has it; its
-        default "min" would take a rising AUC for a stalled one.
+        A greater score is better, by a relative 1e-4, as torch's ReduceLROnPlateau(mode="max") has
+        it; its default "min" would take a rising AUC for a stalled one.
         """
         if self.config.schedule != "plateau":
             return

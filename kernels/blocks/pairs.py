@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-GEMM_ROWS = 512  # rows searched at once: 512 x N float32 stay in cache or near it
+GEMM_ROWS = 128  # rows searched at once: 128 x N float32 stay in cache or near it
 GEMM_MOST_ROWS = 20_000  # beyond it the tree wins on correlated features, in time and in memory
 RECHECK_PAIRS = 200_000  # candidates compared exactly at once, float64 (pairs, D)
 
@@ -147,14 +147,15 @@ def nearest_by_product(rows: np.ndarray, queries: np.ndarray) -> tuple[np.ndarra
     norms_single = norms.astype(np.float32)
     near = np.empty(len(queries), dtype=np.intp)
     apart = np.empty(len(queries))
+    single_twice = np.ascontiguousarray(-2.0 * single.T)
+    buffer = np.empty((GEMM_ROWS, len(rows)), dtype=np.float32)  # fresh ones cost page faults
     for start in range(0, len(queries), GEMM_ROWS):
         block = queries[start : start + GEMM_ROWS]
-        table = single[block] @ single.T  # (block, N)
-        table *= -2.0
+        table = np.matmul(single[block], single_twice, out=buffer[: len(block)])  # (block, N)
         table += norms_single
         table[np.arange(len(block)), block] = np.inf
         limit = table.min(axis=1) + bound * (norms[block] + norms.max())
-        query, candidate = np.nonzero(table <= limit[:, None])
+        query, candidate = np.divmod(np.flatnonzero(table <= limit[:, None]), len(rows))
         squares = np.empty(len(query))
         for piece in range(0, len(query), RECHECK_PAIRS):
             part = slice(piece, piece + RECHECK_PAIRS)

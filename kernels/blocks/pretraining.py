@@ -6,7 +6,6 @@ It never sees a label. ``probe`` may look at labelled films, but what it returns
 import math
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from kernels.blocks.entry import say
 from kernels.blocks.optimisers import lr_factor, parameter_groups
 from kernels.blocks.predicting import gray_tensor
 from kernels.blocks.simsiam import SimSiam, effective_rank, embedding_std, simsiam_loss
+from kernels.blocks.training import prefetch
 from kernels.config import SimSiamConfig
 
 RANK_ROWS = 512  # projections kept for the effective rank, from an epoch's last batches
@@ -64,12 +64,14 @@ def pretrain(
         model.train()
         losses, kept = [], []
         for step, (first, second) in enumerate(
-            prepared_views(films, partners, batch_size, config, rng)
+            prefetch(paired_views(films, partners, batch_size, config, rng))
         ):
             done = (epoch - 1 + step / steps) / config.ssl_epochs
             lr = set_ssl_rates(optimiser, lr_factor(config.ssl_optim, done, config.ssl_epochs))
             with compute.autocast():
-                p1, p2, z1, z2 = model(compute.put(gray_tensor(first)), compute.put(gray_tensor(second)))
+                p1, p2, z1, z2 = model(
+                    compute.put(gray_tensor(first)), compute.put(gray_tensor(second))
+                )
             loss = simsiam_loss(p1, p2, z1, z2)
             optimiser.zero_grad(set_to_none=True)
             scaler.scale(loss).backward()
@@ -80,7 +82,9 @@ def pretrain(
                 kept.append(z1.detach().float().cpu())
         mean_loss = float(torch.stack(losses).mean())
         if not math.isfinite(mean_loss):
-            raise ValueError(f"the SimSiam loss is {mean_loss} in epoch {epoch}; lower ssl_optim.lr")
+            raise ValueError(
+                f"the SimSiam loss is {mean_loss} in epoch {epoch}; lower ssl_optim.lr"
+            )
         z = torch.cat(kept)
         row: dict[str, Any] = {
             "epoch": epoch,
@@ -115,35 +119,23 @@ def draw_pairs(
     return first, np.where(rng.random(count) < share, partners[first], first)
 
 
-def prepared_views(
+def paired_views(
     films: np.ndarray,
     partners: np.ndarray,
     batch_size: int,
     config: SimSiamConfig,
     rng: np.random.Generator,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Batches of two augmented views, uint8 (B, S, S) each, drawn one batch ahead in a thread.
-
-    OpenCV works outside the interpreter's lock, so a GPU does not wait for views.
-    """
+    """One epoch of batches of two augmented views, uint8 (B, S, S) each."""
     size = config.ssl_image_size or config.image_size
     first, second = draw_pairs(len(films), partners, config.pair_share, rng)
 
-    def draw(start: int) -> tuple[np.ndarray, np.ndarray]:
+    for start in range(0, len(films) - batch_size + 1, batch_size):
         rows = slice(start, start + batch_size)
-        return (
+        yield (
             augment_batch(films[first[rows]], config.ssl_augment, size, rng),
             augment_batch(films[second[rows]], config.ssl_augment, size, rng),
         )
-
-    starts = range(0, len(films) - batch_size + 1, batch_size)
-    with ThreadPoolExecutor(1) as pool:  # one thread: the generator's draws keep their order
-        ahead = pool.submit(draw, starts[0])
-        for start in starts[1:]:
-            views = ahead.result()
-            ahead = pool.submit(draw, start)
-            yield views
-        yield ahead.result()
 
 
 def ssl_optimiser(model: SimSiam, config: SimSiamConfig) -> torch.optim.Optimizer:

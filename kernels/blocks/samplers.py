@@ -1,4 +1,4 @@
-"""Which rows an epoch shows, in which order. Everything comes from the generator that is passed in."""
+"""Which rows an epoch shows, in which order. All chance comes from the generator passed in."""
 
 from collections.abc import Iterator
 
@@ -10,9 +10,9 @@ def epoch_order(targets: np.ndarray, sampler: str, rng: np.random.Generator) -> 
 
     Args:
         targets: In [0, 1], shape (N, K).
-        sampler: ``shuffle``: every row once. ``balanced``: N draws with replacement, both classes of the
-            target equally likely; at 641 to 237 an epoch then shows half of the positives and 84 % of
-            the negatives.
+        sampler: ``shuffle``: every row once. ``balanced``: N draws with replacement, both classes
+            of the target equally likely; at 641 to 237 an epoch then shows half of the positives
+            and 84 % of the negatives.
 
     Raises:
         ValueError: Unknown sampler; balanced with several targets or a class without rows.

@@ -1,9 +1,9 @@
 """The training loop, once for every story: films, cached features, pseudo-labels.
 
-``fit_model`` knows nothing of films. Its data is a callable: batches(epoch) gives (inputs, targets) for
-one epoch, inputs being uint8 films (B, 1, H, W) or float features (B, C), targets floats (B, K).
-``fit_classifier`` is that loop with augmented films from the uint8 cache. Everything random is drawn from
-generators made of (seed, epoch), so that an epoch does not depend on what ran before it.
+``fit_model`` knows nothing of films. Its data is a callable: batches(epoch) gives (inputs, targets)
+for one epoch, inputs being uint8 films (B, 1, H, W) or float features (B, C), targets floats (B,
+K). ``fit_classifier`` is that loop with augmented films from the uint8 cache. Everything random is
+drawn from generators made of (seed, epoch), so that an epoch does not depend on what ran before it.
 """
 
 import copy
@@ -47,9 +47,9 @@ def fit_model(
     """Train a network in place; one line in the log for each epoch.
 
     Args:
-        model: Inputs -> logits (B, K); a frozen part takes no gradients and stays in eval mode by itself.
-            Afterwards it holds the last epoch's weights (averaged ones with EMA), or the best epoch's
-            when ``config.early_stop_patience`` is set.
+        model: Inputs -> logits (B, K); a frozen part takes no gradients and stays in eval mode by
+            itself. Afterwards it holds the last epoch's weights (averaged ones with EMA), or the
+            best epoch's when ``config.early_stop_patience`` is set.
         batches: Data of epoch 0, 1, ...; the same epoch always gives the same batches.
         steps: Batches in an epoch.
         seed: Decides dropout and mixing.
@@ -58,7 +58,8 @@ def fit_model(
         label: Starts each log line.
 
     Returns:
-        One row an epoch: epoch (from 1), loss, val_auc, lr (the head's, at the last step), seconds, and
+        One row an epoch: epoch (from 1), loss, val_auc, lr (the head's, at the last step), seconds,
+            and
         kept, 1 for the epoch whose weights the network holds.
 
     Raises:
@@ -121,7 +122,7 @@ def fit_model(
 
 
 class BestKeeper:
-    """Which epoch's weights a training ends with: the last one's, or with a patience the best one's.
+    """Which epoch's weights a training ends with: the last, or with a patience the best.
 
     The best of many epochs on a small fold looks better than it is: fixed epochs are the default.
     """
@@ -170,8 +171,8 @@ def fit_classifier(
         images: uint8, shape (N, H, W).
         targets: In [0, 1], shape (N, K); held-out rows are 0 or 1.
         rows: Rows to train on.
-        held_rows: Rows whose score is logged (and watched by early stopping and plateau); never trained
-            on.
+        held_rows: Rows whose score is logged (and watched by early stopping and plateau); never
+            trained on.
         image_size: Side S of the augmented views; held-out films are seen as they are.
         seed: Decides order, views, mixing and dropout.
         score: Of targets and probabilities, both (M, K), greater is better.
@@ -185,7 +186,9 @@ def fit_classifier(
     """
     shared = np.intersect1d(rows, held_rows)
     if len(shared):
-        raise ValueError(f"{len(shared)} rows are both trained on and held out (first: {shared[0]})")
+        raise ValueError(
+            f"{len(shared)} rows are both trained on and held out (first: {shared[0]})"
+        )
     truth = targets[rows].astype(np.float32)
     held_images = np.asarray(images[held_rows])
 
@@ -217,7 +220,8 @@ def fit_classifier(
 def prefetch(items: Iterable[PrefetchedItem]) -> Iterator[PrefetchedItem]:
     """The same items, the next one made in a thread while this one is used.
 
-    Drawing views leaves the interpreter's lock in OpenCV, so a GPU waits less; order and content stay.
+    Drawing views leaves the interpreter's lock in OpenCV, so a GPU waits less; order and content
+    stay.
     """
     iterator = iter(items)
     end = object()

@@ -6,6 +6,8 @@ and no labelled film either, so one network serves every fold and every seed.
 """
 
 import time
+from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from kernels.blocks.devices import Compute, choose_compute
 from kernels.blocks.entry import say
 from kernels.blocks.features import extract_features
 from kernels.blocks.folds import iterate_folds
-from kernels.blocks.frozen import encode_random_views, fit_feature_head, head_logits
+from kernels.blocks.frozen import fit_feature_head, head_logits, run_random_views
 from kernels.blocks.grouping import groups_of
 from kernels.blocks.images import load_images
 from kernels.blocks.knn_probe import knn_auc
@@ -29,7 +31,14 @@ from kernels.blocks.pretraining import pretrain
 from kernels.blocks.seed import derive_seed
 from kernels.blocks.simsiam import SimSiam, effective_rank, prediction_head, projection_head
 from kernels.blocks.tables import Tables
+from kernels.blocks.training import fit_classifier
 from kernels.config import SimSiamConfig
+
+
+# (seed, fold, training rows, held-out rows) -> classifier, history, and logits of each test-time view for
+# the held-out and the test films, (T, M, K) both.
+FittedFold = tuple[Classifier, list[dict[str, Any]], np.ndarray, np.ndarray]
+FitFold = Callable[[int, int, np.ndarray, np.ndarray], FittedFold]
 
 
 def run(config: SimSiamConfig, tables: Tables, writer: OutputWriter) -> None:
@@ -40,13 +49,16 @@ def run(config: SimSiamConfig, tables: Tables, writer: OutputWriter) -> None:
     films, faults = load_all_films(tables, config.image_size, writer.paths.temp)
     groups, group_report = groups_of(tables.labelled, config.folds, writer.paths.temp)
     targets = tables.labelled[list(writer.competition.target_columns)].to_numpy(dtype=int)
-    partners, pair_facts = choose_partners(config, films["unlabelled"], films["labelled"], targets[:, 0])
-
-    backbone = create_backbone(
-        config.backbone, config.weights, config.image_size, writer.datasets
+    partners, pair_facts = choose_partners(
+        config, films["unlabelled"], films["labelled"], targets[:, 0]
     )
+
+    torch.manual_seed(derive_seed(config.folds.seeds[0], "backbone"))  # for weights="random"
+    backbone = create_backbone(config.backbone, config.weights, config.image_size, writer.datasets)
     compute.place(backbone)
-    say(f"backbone {config.backbone}: {backbone.channels} features, weights from {backbone.weights_from}")
+    say(
+        f"backbone {config.backbone}: {backbone.channels} features, weights from {backbone.weights_from}"
+    )
     ssl_facts = learn_from_unlabelled(
         backbone, films, partners, targets[:, 0], groups, config, compute, writer
     )
@@ -85,7 +97,9 @@ def choose_partners(
     """
     if config.pairs not in ("neighbours", "views"):
         raise ValueError(f"pairs is {config.pairs!r}, not neighbours or views")
-    purity = label_purity(find_pairs(extract_features(labelled, config.glcm_levels)).neighbour, targets)
+    purity = label_purity(
+        find_pairs(extract_features(labelled, config.glcm_levels)).neighbour, targets
+    )
     facts: dict[str, Any] = {"kind": config.pairs, "label_purity": purity.as_json()}
     said = f"label purity {purity.purity:.3f} among labelled films, chance {purity.chance:.3f}"
     if config.pairs == "views":
@@ -114,7 +128,9 @@ def learn_from_unlabelled(
     stem = file_stem(config.backbone)
     torch.manual_seed(derive_seed(config.folds.seeds[0], "simsiam heads"))
     projector = projection_head(backbone.channels, config.projector_hidden, config.projector_out)
-    model = SimSiam(backbone, projector, prediction_head(config.projector_out, config.predictor_hidden))
+    model = SimSiam(
+        backbone, projector, prediction_head(config.projector_out, config.predictor_hidden)
+    )
     compute.place(model)
 
     def probe() -> dict[str, float]:
@@ -133,7 +149,9 @@ def learn_from_unlabelled(
         history = pretrain(model, films["unlabelled"], partners, config, compute, seed, probe)
     writer.write_history(f"{stem}_ssl_history", history)
     for name, module in ((f"{stem}_ssl_backbone", backbone.trunk), (f"{stem}_simsiam_full", model)):
-        save_checkpoint(writer.checkpoint_path(f"{name}.pth"), module, config, config.ssl_epochs, None)
+        save_checkpoint(
+            writer.checkpoint_path(f"{name}.pth"), module, config, config.ssl_epochs, None
+        )
     if not history:
         return {"epochs": 0}
     first, last, before = history[1], history[-1], history[0]
@@ -163,49 +181,28 @@ def classify_in_folds(
     compute: Compute,
     writer: OutputWriter,
 ) -> None:
-    """A classifier in each fold on the frozen backbone, and predictions averaged over test-time views."""
-    stem, augment, batch_size = file_stem(config.backbone), config.train.augment, config.train.batch_size
-    backbone.requires_grad_(False)
-    backbone.frozen = True
-    backbone.eval()
-    started = time.monotonic()
-
-    def encode(name: str, purpose: str, count: int) -> np.ndarray:
-        """Features (count, N, C): the plain view first, then training augmentations."""
-        seed = derive_seed(config.folds.seeds[0], purpose, name)
-        return encode_random_views(backbone, films[name], augment, count, seed, batch_size, compute)
-
-    views = encode("labelled", "train views", config.cached_views)
-    seen, seen_test = (encode(name, "tta", config.tta_views) for name in ("labelled", "test"))
-    say(
-        f"encoded {config.cached_views} + {config.tta_views} views of {len(targets)} labelled films and "
-        f"{config.tta_views} of {len(films['test'])} test films in {time.monotonic() - started:.0f} s"
-    )
+    """A classifier in each fold, and predictions averaged over test-time views (logits)."""
+    stem = file_stem(config.backbone)
+    fit = frozen_fits if config.freeze_backbone and config.head.attention == "none" else film_fits
+    fit_fold = fit(backbone, films, targets, config, compute, writer.fold_score)
     ids, test_ids = tables.labelled["id"].to_numpy(), tables.test["id"].tolist()
     plain_scores, spreads = [], []
     for seed, fold, train, held in iterate_folds(targets[:, 0], groups, config.folds):
-        head, history = fit_feature_head(
-            views[:, train],
-            targets[train],
-            (views[0, held], targets[held]),
-            config.head,
-            config.train,
-            derive_seed(seed, fold, "head"),
-            f"seed {seed} fold {fold}",
-        )
-        logits = head_logits(head, seen[:, held])  # (T, M, K)
+        model, history, logits, test_logits = fit_fold(seed, fold, train, held)
         probs = logistic(logits.mean(axis=0))
         writer.add_oof(ids[held].tolist(), seed, fold, targets[held], probs)
-        writer.add_test(test_ids, seed, fold, logistic(head_logits(head, seen_test).mean(axis=0)))
+        writer.add_test(test_ids, seed, fold, logistic(test_logits.mean(axis=0)))
         score = writer.fold_score(targets[held], probs)
         plain_scores.append(writer.fold_score(targets[held], logistic(logits[0])))
         spreads.append(float(logits.std(axis=0).mean()))
-        say(f"seed {seed} fold {fold}: AUC {score:.4f} with {config.tta_views} views, {plain_scores[-1]:.4f} with 1")
+        say(
+            f"seed {seed} fold {fold}: AUC {score:.4f} over {config.tta_views} views, "
+            f"{plain_scores[-1]:.4f} with the plain one"
+        )
         writer.write_history(f"{stem}_training_history_seed{seed}_fold{fold}", history)
-        model = Classifier(backbone, config.head, targets.shape[1])
-        model.head = head
+        kept = next(row["epoch"] for row in history if row["kept"])
         path = writer.checkpoint_path(f"{stem}_best_classifier_seed{seed}_fold{fold}.pth")
-        save_checkpoint(path, model, config, best_epoch(history, config), score)
+        save_checkpoint(path, model, config, kept, score)
     writer.note(
         tta={
             "views": config.tta_views,
@@ -215,11 +212,106 @@ def classify_in_folds(
     )
 
 
-def best_epoch(history: list[dict[str, Any]], config: SimSiamConfig) -> int:
-    """The epoch whose weights were kept: the best with early stopping, else the last."""
-    if config.train.early_stop_patience is None:
-        return len(history)
-    return int(max(history, key=lambda row: row["val_auc"])["epoch"])
+def frozen_fits(
+    backbone: Backbone,
+    films: dict[str, np.ndarray],
+    targets: np.ndarray,
+    config: SimSiamConfig,
+    compute: Compute,
+    score: Callable[[np.ndarray, np.ndarray], float],
+) -> FitFold:
+    """Fits of a head on cached features: the backbone sees every view of every film once."""
+    freeze(backbone)
+    started = time.monotonic()
+
+    def encode(name: str, purpose: str, count: int) -> np.ndarray:
+        return run_random_views(
+            lambda gray: backbone.pool(backbone(gray)),
+            films[name],
+            config.train.augment,
+            count,
+            derive_seed(config.folds.seeds[0], purpose, name),
+            config.train.batch_size,
+            compute,
+        )
+
+    views = encode("labelled", "train views", config.cached_views)
+    seen, seen_test = (encode(name, "tta", config.tta_views) for name in ("labelled", "test"))
+    passes = (config.cached_views + config.tta_views) * len(targets) + config.tta_views * len(
+        films["test"]
+    )
+    say(f"encoded {passes} views for the frozen backbone in {time.monotonic() - started:.0f} s")
+
+    def fit_fold(seed: int, fold: int, train: np.ndarray, held: np.ndarray) -> FittedFold:
+        head, history = fit_feature_head(
+            views[:, train],
+            targets[train],
+            (views[0, held], targets[held]),
+            config.head,
+            config.train,
+            derive_seed(seed, fold),
+            score,
+            f"seed {seed} fold {fold} | ",
+        )
+        model = Classifier(backbone, config.head, targets.shape[1])
+        model.head = head
+        return model, history, head_logits(head, seen[:, held]), head_logits(head, seen_test)
+
+    return fit_fold
+
+
+def film_fits(
+    backbone: Backbone,
+    films: dict[str, np.ndarray],
+    targets: np.ndarray,
+    config: SimSiamConfig,
+    compute: Compute,
+    score: Callable[[np.ndarray, np.ndarray], float],
+) -> FitFold:
+    """Fits on augmented films, for a backbone that moves or a head that wants whole maps."""
+
+    def fit_fold(seed: int, fold: int, train: np.ndarray, held: np.ndarray) -> FittedFold:
+        own = deepcopy(backbone)  # each fold starts from the same self-supervised weights
+        if config.freeze_backbone:
+            freeze(own)
+        torch.manual_seed(derive_seed(seed, fold, "head"))
+        model = Classifier(own, config.head, targets.shape[1])
+        history = fit_classifier(
+            model,
+            films["labelled"],
+            targets,
+            train,
+            held,
+            config.train,
+            config.image_size,
+            derive_seed(seed, fold),
+            compute,
+            score,
+            f"seed {seed} fold {fold} | ",
+        )
+        model.eval()
+        logits, test_logits = (
+            run_random_views(
+                model,
+                images,
+                config.train.augment,
+                config.tta_views,
+                derive_seed(config.folds.seeds[0], "tta", name),
+                config.train.batch_size,
+                compute,
+            )
+            for name, images in (("labelled", films["labelled"][held]), ("test", films["test"]))
+        )
+        return model, history, logits.astype(np.float64), test_logits.astype(np.float64)
+
+    return fit_fold
+
+
+def freeze(backbone: Backbone) -> None:
+    """No gradients, and batch norms that stay as SimSiam left them."""
+    backbone.requires_grad_(False)
+    backbone.frozen = True
+    backbone.eval()
 
 
 def file_stem(backbone: str) -> str:

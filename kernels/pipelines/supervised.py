@@ -1,15 +1,14 @@
 """One network per fold: CLAHE -> mixed batches -> attention classifier -> test-time views.
 
-films -> uint8 cache at model size, CLAHE applied -> in each fold: a fresh pretrained classifier, trained
-on the other folds only -> held-out and test films seen several ways and averaged. The strategy files hold
-every setting; what each part does is in its block.
+films -> uint8 cache at model size, CLAHE applied -> in each fold: a fresh pretrained classifier,
+trained on the other folds only -> held-out and test films seen several ways and averaged. The
+strategy files hold every setting; what each part does is in its block.
 """
 
 import time
 
-import torch
-
 import numpy as np
+import torch
 
 from kernels.blocks.checkpoints import file_stem, save_classifier
 from kernels.blocks.devices import Compute, choose_compute
@@ -45,7 +44,9 @@ def run(config: SupervisedConfig, tables: Tables, writer: OutputWriter) -> None:
     fold_notes = []
     for seed, fold, train, held_out in iterate_folds(strata, groups, config.folds):
         started = time.monotonic()
-        model = create_classifier(config, writer, targets.shape[1], derive_seed(seed, fold), compute)
+        model = create_classifier(
+            config, writer, targets.shape[1], derive_seed(seed, fold), compute
+        )
         history = fit_classifier(
             model,
             films,
@@ -86,7 +87,9 @@ def run(config: SupervisedConfig, tables: Tables, writer: OutputWriter) -> None:
             f"seed {seed} fold {fold}: {writer.competition.metric} {score:.4f} with "
             f"{len(config.tta)} views, {kept['val_auc']:.4f} with one | {seconds:.0f} s"
         )
-        fold_notes.append({"seed": seed, "fold": fold, "epoch": kept["epoch"], "plain": kept["val_auc"]})
+        fold_notes.append(
+            {"seed": seed, "fold": fold, "epoch": kept["epoch"], "plain": kept["val_auc"]}
+        )
     writer.note(
         images={"labelled": faults.as_json(), "test": test_faults.as_json()},
         groups=groups_report,
@@ -98,7 +101,7 @@ def run(config: SupervisedConfig, tables: Tables, writer: OutputWriter) -> None:
 def create_classifier(
     config: SupervisedConfig, writer: OutputWriter, n_targets: int, seed: int, compute: Compute
 ) -> Classifier:
-    """The network of one fold at its start: pretrained backbone, random head drawn from the seed."""
+    """The network of one fold at its start: pretrained backbone, head drawn from the seed."""
     torch.manual_seed(seed)
     backbone = create_backbone(
         config.backbone,

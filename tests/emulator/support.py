@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 import requests
 
 from harness.emulator import UNSET, CompetitionSpec, Endpoint, Server, State, environment
@@ -17,6 +18,7 @@ from harness.emulator import UNSET, CompetitionSpec, Endpoint, Server, State, en
 DATASETS = "datasets.DatasetApiService"
 KERNELS = "kernels.KernelsApiService"
 COMPETITIONS = "competitions.CompetitionApiService"
+OWN_WORDS = "[local Kaggle]"
 
 
 class Refused(Exception):
@@ -31,6 +33,27 @@ class Refused(Exception):
     def message(self) -> str:
         body = self.response.json()
         return body["error"]["message"] if "error" in body else body["message"]
+
+
+def _said(session: dict[str, Any]) -> list[str]:
+    path = session["folder"] / "log.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return [json.loads(line)["data"] for line in lines]
+
+
+def works(*command: str) -> bool:
+    """Tell whether a command ends well here."""
+    try:
+        return subprocess.run(command, capture_output=True).returncode == 0
+    except OSError:
+        return False
+
+
+def needs_bwrap(test: Any) -> Any:
+    """Mark a test that needs `/kaggle` to exist, as it does only in the sandbox."""
+    here = works("bwrap", "--unshare-all", "--ro-bind", "/", "/", "--proc", "/proc", "true")
+    skip = pytest.mark.skipif(not here, reason="needs the package bubblewrap, and namespaces")
+    return pytest.mark.bwrap(skip(test))
 
 
 @dataclass
@@ -77,7 +100,10 @@ class Local:
 
     def start_upload(self, name: str, size: int, kind: str = "DATASET", user: str = "local") -> Any:
         return self.call(
-            "blobs.BlobApiService/StartBlobUpload", user=user, type=kind, name=name,
+            "blobs.BlobApiService/StartBlobUpload",
+            user=user,
+            type=kind,
+            name=name,
             contentLength=size,
         )
 
@@ -94,29 +120,45 @@ class Local:
             {"token": self.upload(name, content, user=user)} for name, content in contents.items()
         ]
         body = {
-            "ownerSlug": user, "slug": slug, "title": slug.replace("-", " ").title(),
-            "licenseName": "CC0-1.0", "isPrivate": True, "files": tokens, **more,
+            "ownerSlug": user,
+            "slug": slug,
+            "title": slug.replace("-", " ").title(),
+            "licenseName": "CC0-1.0",
+            "isPrivate": True,
+            "files": tokens,
+            **more,
         }
         return self.call(f"{DATASETS}/CreateDataset", body, user=user)
 
     def make_version(self, slug: str, files: dict[str, bytes], **more: Any) -> Any:
         tokens = [{"token": self.upload(name, content)} for name, content in files.items()]
         return self.call(
-            f"{DATASETS}/CreateDatasetVersion", ownerSlug="local", datasetSlug=slug,
+            f"{DATASETS}/CreateDatasetVersion",
+            ownerSlug="local",
+            datasetSlug=slug,
             body={"versionNotes": "next", "files": tokens, **more},
         )
 
     def list_files(self, slug: str, **more: Any) -> list[str]:
         answer = self.call(
-            f"{DATASETS}/ListDatasetFiles", ownerSlug="local", datasetSlug=slug, pageSize=200, **more
+            f"{DATASETS}/ListDatasetFiles",
+            ownerSlug="local",
+            datasetSlug=slug,
+            pageSize=200,
+            **more,
         )
         return [file["name"] for file in answer.get("datasetFiles", [])]
 
     def push(self, slug: str, text: str, user: str = "local", **more: Any) -> Any:
         body = {
-            "slug": f"{user}/{slug}", "newTitle": slug.replace("-", " ").title(), "text": text,
-            "language": "python", "kernelType": "script", "isPrivate": True,
-            "enableInternet": False, **more,
+            "slug": f"{user}/{slug}",
+            "newTitle": slug.replace("-", " ").title(),
+            "text": text,
+            "language": "python",
+            "kernelType": "script",
+            "isPrivate": True,
+            "enableInternet": False,
+            **more,
         }
         return self.call(f"{KERNELS}/SaveKernel", body, user=user)
 
@@ -132,15 +174,19 @@ class Local:
         return self.call(f"{KERNELS}/GetKernelSessionStatus", body).get("status", "QUEUED")
 
     def log(self, session: dict[str, Any]) -> str:
-        """Give everything a session wrote."""
-        path = session["folder"] / "log.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        return "".join(json.loads(line)["data"] for line in lines)
+        """Give everything a script wrote, without what the local Kaggle itself had to say."""
+        return "".join(text for text in _said(session) if not text.startswith(OWN_WORDS))
+
+    def notes(self, session: dict[str, Any]) -> str:
+        """Give what the local Kaggle had to say about a run."""
+        return "".join(text for text in _said(session) if text.startswith(OWN_WORDS))
 
     def output(self, session: dict[str, Any], name: str) -> str:
         return (session["folder"] / "working" / name).read_text(encoding="utf-8")
 
-    def add_competition(self, tmp_path: Path, solution: bool = True, **changes: Any) -> CompetitionSpec:
+    def add_competition(
+        self, tmp_path: Path, solution: bool = True, **changes: Any
+    ) -> CompetitionSpec:
         data = tmp_path / "data"
         (data / "images").mkdir(parents=True, exist_ok=True)
         (data / "train.csv").write_text("id,label\nx,1\n")
@@ -149,8 +195,11 @@ class Local:
         answers = tmp_path / "solution.csv"
         answers.write_text("id,label\n" + "".join(f"r{i},{i % 2}\n" for i in range(40)))
         values = {
-            "slug": "my-comp", "title": "My Comp", "id_column": "id",
-            "target_columns": ("label",), **changes,
+            "slug": "my-comp",
+            "title": "My Comp",
+            "id_column": "id",
+            "target_columns": ("label",),
+            **changes,
         }
         spec = CompetitionSpec(**values)
         self.state.add_competition(spec, data, answers if solution else None)
@@ -159,19 +208,26 @@ class Local:
     def submit(self, text: str, slug: str = "my-comp", user: str = "local") -> Any:
         content = text.encode()
         ticket = self.call(
-            f"{COMPETITIONS}/StartSubmissionUpload", user=user, competitionName=slug,
-            contentLength=len(content), lastModifiedEpochSeconds=1, fileName="submission.csv",
+            f"{COMPETITIONS}/StartSubmissionUpload",
+            user=user,
+            competitionName=slug,
+            contentLength=len(content),
+            lastModifiedEpochSeconds=1,
+            fileName="submission.csv",
         )
         assert self.session.put(ticket["createUrl"], data=content).status_code == 200
         return self.call(
-            f"{COMPETITIONS}/CreateSubmission", user=user, competitionName=slug,
-            blobFileTokens=ticket["token"], submissionDescription="a try",
+            f"{COMPETITIONS}/CreateSubmission",
+            user=user,
+            competitionName=slug,
+            blobFileTokens=ticket["token"],
+            submissionDescription="a try",
         )
 
     def submissions(self, slug: str = "my-comp", user: str = "local") -> list[dict[str, Any]]:
-        return self.call(
-            f"{COMPETITIONS}/ListSubmissions", user=user, competitionName=slug
-        ).get("submissions", [])
+        return self.call(f"{COMPETITIONS}/ListSubmissions", user=user, competitionName=slug).get(
+            "submissions", []
+        )
 
     def cli(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
         """Run the unmodified command line in a process of its own."""
@@ -181,7 +237,11 @@ class Local:
         env = {key: value for key, value in env.items() if value}
         return subprocess.run(
             [str(Path(sys.executable).parent / "kaggle"), *arguments],
-            env=env, capture_output=True, text=True, timeout=120, cwd=scratch,
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            cwd=scratch,
         )
 
 

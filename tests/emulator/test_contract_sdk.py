@@ -58,9 +58,7 @@ def test_a_competition_and_a_submission_are_read_by_name_and_number(
     assert (submission.public_score, submission.private_score) == ("1.00000", "")
 
 
-def test_status_and_output_tell_versions_apart_by_their_label(
-    local: Local, client: KaggleClient
-):
+def test_status_and_output_tell_versions_apart_by_their_label(local: Local, client: KaggleClient):
     for number in (1, 2):
         saved = save(client, f"open('v.txt','w').write('{number}'); assert {number} == 2")
         assert saved.version_number == number

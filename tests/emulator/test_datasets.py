@@ -24,7 +24,9 @@ def status(local: Local, slug: str) -> str:
     return answer.get("status", "NOT_YET_PERSISTED")
 
 
-@pytest.mark.parametrize("slug", ["short", "x" * 51, "Has-Capitals", "has_underscore", "-starts", "a b c d"])
+@pytest.mark.parametrize(
+    "slug", ["short", "x" * 51, "Has-Capitals", "has_underscore", "-starts", "a b c d"]
+)
 def test_slugs_that_cannot_be_addresses_are_a_400(local: Local, slug: str):
     with pytest.raises(Refused) as caught:
         local.make_dataset(slug, {"a.txt": b"a"})
@@ -33,7 +35,11 @@ def test_slugs_that_cannot_be_addresses_are_a_400(local: Local, slug: str):
 
 @pytest.mark.parametrize(
     ("change", "word"),
-    [({"title": "short"}, "title"), ({"licenseName": "MIT"}, "license"), ({"subtitle": "x"}, "subtitle")],
+    [
+        ({"title": "short"}, "title"),
+        ({"licenseName": "MIT"}, "license"),
+        ({"subtitle": "x"}, "subtitle"),
+    ],
 )
 def test_other_rules_are_explained_inside_a_200(local: Local, change: dict[str, str], word: str):
     answer = local.make_dataset("my-data-set", {"a.txt": b"a"}, **change)

@@ -35,7 +35,9 @@ def cut_upload(url: str, sent: bytes, announced: int) -> None:
     """Send the beginning of a body and vanish."""
     parts = urlsplit(url)
     with socket.create_connection((parts.hostname, parts.port), timeout=10) as connection:
-        head = f"PUT {parts.path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {announced}\r\n\r\n"
+        head = (
+            f"PUT {parts.path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {announced}\r\n\r\n"
+        )
         connection.sendall(head.encode() + sent)
         connection.shutdown(socket.SHUT_WR)
         connection.recv(1000)

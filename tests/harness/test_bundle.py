@@ -421,9 +421,9 @@ def test_refuses_entries_that_are_no_modules_of_kernels(tmp_path: Path, entry: s
 
 
 def test_refuses_code_in_a_package_file_that_the_script_would_lose(tmp_path: Path) -> None:
-    write_package(tmp_path, {"kernels/sub/__init__.py": '"""Fine."""\n\nVALUE = 1\n'})
+    code = '"""Fine."""\n\nVALUE = 1\n'
+    write_package(tmp_path, {"kernels/sub/__init__.py": code, "kernels/sub/a.py": ""})
     with pytest.raises(BundleError, match=r"kernels/sub/__init__\.py:3 holds code"):
-        write_package(tmp_path, {"kernels/sub/a.py": ""})
         bundle(["kernels.sub.a"], tmp_path)
 
 

@@ -1,7 +1,11 @@
 """The 22 features equal ml-notes' oracles 1 to 17 and a slow, obvious version made of library calls."""
 
+import json
+from pathlib import Path
+
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,10 +20,16 @@ from kernels.blocks.features import (
     glcm_offsets,
     intensity_features,
 )
+from kernels.blocks.outputs import OutputWriter
+from kernels.blocks.paths import KagglePaths
+from kernels.blocks.tables import Tables
+from kernels.config import Competition, FeaturesConfig, FoldsConfig
+from kernels.pipelines.features import predict_feature_model, run
+from kernels.strategies.features_lr import STRATEGY
 
 A = np.array([[0, 0, 1, 1], [0, 0, 1, 1], [0, 2, 2, 2], [2, 2, 3, 3]], np.uint8)
-I, J = np.indices((8, 8))
-B = ((3 * I**2 + 5 * J + I * J) % 16).astype(np.uint8)
+ROWS, COLUMNS = np.indices((8, 8))
+B = ((3 * ROWS**2 + 5 * COLUMNS + ROWS * COLUMNS) % 16).astype(np.uint8)
 B_BYTES = (16 * B + 7).astype(np.uint8)  # B' of ml-notes
 
 
@@ -196,16 +206,8 @@ small_images = arrays.arrays(
 @settings(max_examples=60, deadline=None)
 @given(small_images, st.sampled_from([2, 5, 32, 256]))
 def test_equals_the_slow_version_on_any_small_image(image: np.ndarray, glcm_levels: int) -> None:
-    # scikit-image itself fails where a distance leaves no pair in an offset larger than the image.
-    fast = features_of(image, glcm_levels)[0]
-    assert np.isfinite(fast).all()
-    padded = np.pad(image, ((0, 6), (0, 6)), mode="wrap")
-    assert np.allclose(
-        features_of(padded, glcm_levels)[0],
-        slow_features(padded, glcm_levels),
-        rtol=1e-11,
-        atol=1e-9,
-    )
+    fast, slow = features_of(image, glcm_levels)[0], slow_features(image, glcm_levels)
+    assert np.allclose(fast, slow, rtol=1e-11, atol=1e-9)
 
 
 @settings(max_examples=60, deadline=None)
@@ -265,3 +267,131 @@ def test_no_images_give_an_empty_table() -> None:
 def test_bad_input_is_named(images: np.ndarray, glcm_levels: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         extract_features(images, glcm_levels)
+
+
+# ---- the pipeline: from drawn films to predictions -----------------------------------------------
+
+
+def draw_films(folder: Path, count: int, seed: int) -> tuple[list[str], np.ndarray]:
+    """Films whose label is their texture: label 1 is finer. Labels alternate."""
+    rng = np.random.default_rng(seed)
+    folder.mkdir(parents=True)
+    labels = np.arange(count) % 2
+    paths = []
+    for row, label in enumerate(labels):
+        noise = rng.normal(size=(48, 48)).astype(np.float32)
+        smooth = cv2.GaussianBlur(noise, (0, 0), 1.2 if label else 4.0)
+        image = cv2.normalize(smooth, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
+        paths.append(str(folder / f"{row}.png"))
+        assert cv2.imwrite(paths[-1], image)
+    return paths, labels
+
+
+def drawn_tables(tmp_path: Path) -> Tables:
+    paths, labels = draw_films(tmp_path / "labelled", 30, 0)
+    other = (np.arange(30) // 2) % 2  # cannot be seen on the films
+    test_paths, _ = draw_films(tmp_path / "test", 8, 1)
+    return Tables(
+        unlabelled=pd.DataFrame({"id": [], "path": []}),
+        labelled=pd.DataFrame(
+            {"id": [f"a{row}" for row in range(30)], "path": paths, "fine": labels, "other": other}
+        ),
+        test=pd.DataFrame({"id": [f"t{row}" for row in range(8)], "path": test_paths}),
+    )
+
+
+def run_features(
+    tmp_path: Path, config: FeaturesConfig, targets: tuple[str, ...], tables: Tables
+) -> None:
+    working, temp = tmp_path / "working", tmp_path / "temp"
+    working.mkdir()
+    metric = "auc" if len(targets) == 1 else "macro_auc"
+    competition = Competition("drawn", "Drawn", "id", targets, metric=metric)
+    writer = OutputWriter(competition, KagglePaths(tmp_path / "input", working, temp))
+    run(config, tables, writer)
+    writer.finish({}, config, {}, "")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Tables]:
+    """The working folder of one run over two seeds of three folds, and the tables it read."""
+    folder = tmp_path_factory.mktemp("drawn")
+    tables = drawn_tables(folder)
+    config = FeaturesConfig(folds=FoldsConfig(count=3, seeds=(0, 1)), image_size=48)
+    run_features(folder, config, ("fine",), tables)
+    return folder / "working", tables
+
+
+def test_pipeline_learns_a_texture_and_reports_what_stands_beside_it(
+    finished: tuple[Path, Tables],
+) -> None:
+    working, _ = finished
+    metrics = json.loads((working / "metrics.json").read_text())
+    assert metrics["score_mean_fold"] > 0.95
+    assert len(metrics["folds"]) == 6
+    assert metrics["n_labelled"] == 30
+    assert metrics["images"]["labelled"]["images"] == 30
+    assert metrics["groups"]["source"] == "near_duplicates"
+    assert metrics["label_purity"]["purity"] > 0.9
+    assert metrics["label_purity"]["chance"] == pytest.approx(14 / 29)
+    assert set(metrics["metadata_auc"]) >= {"logistic", "boosting"}
+    assert set(metrics["adversarial_auc"]) >= {"logistic", "boosting", "shift"}
+    submission = pd.read_csv(working / "submission.csv")
+    assert submission["id"].tolist() == [f"t{row}" for row in range(8)]
+    assert submission["fine"].between(0, 1).all()
+
+
+def test_checkpoint_predicts_the_out_of_fold_rows_again(finished: tuple[Path, Tables]) -> None:
+    working, tables = finished
+    saved = json.loads((working / "checkpoints/features_lr_seed1_fold1.json").read_text())
+    oof = pd.read_csv(working / "oof_predictions.csv").query("seed == 1 and fold == 1")
+    paths = tables.labelled.set_index("id").loc[oof["id"], "path"]
+    films = np.stack([cv2.imread(path, cv2.IMREAD_GRAYSCALE) for path in paths])
+    again = predict_feature_model(saved, extract_features(films, saved["glcm_levels"]))
+    assert np.allclose(again[:, 0], oof["pred_fine"], rtol=0, atol=1e-12)
+
+
+def test_scaler_is_fitted_inside_the_fold(finished: tuple[Path, Tables]) -> None:
+    working, tables = finished
+    oof = pd.read_csv(working / "oof_predictions.csv").query("seed == 0")
+    films = np.stack([cv2.imread(path, cv2.IMREAD_GRAYSCALE) for path in tables.labelled["path"]])
+    features = extract_features(films)
+    for fold in range(3):
+        held_out = tables.labelled["id"].isin(oof.loc[oof["fold"] == fold, "id"]).to_numpy()
+        path = working / f"checkpoints/features_lr_seed0_fold{fold}.json"
+        mean = json.loads(path.read_text())["mean"]
+        assert np.allclose(mean, features[~held_out].mean(axis=0), rtol=1e-12)
+
+
+def test_several_targets_get_a_model_each(tmp_path: Path) -> None:
+    config = FeaturesConfig(folds=FoldsConfig(count=3), image_size=48)
+    run_features(tmp_path, config, ("fine", "other"), drawn_tables(tmp_path))
+    oof = pd.read_csv(tmp_path / "working/oof_predictions.csv")
+    fine = ((oof["pred_fine"] > 0.5) == oof["target_fine"]).mean()
+    other = ((oof["pred_other"] > 0.5) == oof["target_other"]).mean()
+    assert fine > 0.9
+    assert other < 0.8
+
+
+def test_a_run_repeats_itself_and_says_a_line_per_fold(
+    tmp_path: Path, finished: tuple[Path, Tables], capsys: pytest.CaptureFixture[str]
+) -> None:
+    working, tables = finished
+    config = FeaturesConfig(folds=FoldsConfig(count=3, seeds=(0, 1)), image_size=48)
+    run_features(tmp_path, config, ("fine",), tables)
+    for name in ("oof_predictions.csv", "test_predictions.csv", "submission.csv", "metrics.json"):
+        assert (tmp_path / "working" / name).read_text() == (working / name).read_text()
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith("seed ") for line in lines) == 6
+
+
+def test_max_images_thins_the_labelled_table(tmp_path: Path) -> None:
+    config = FeaturesConfig(folds=FoldsConfig(count=2), image_size=48, max_images=12)
+    run_features(tmp_path, config, ("fine",), drawn_tables(tmp_path))
+    assert pd.read_csv(tmp_path / "working/oof_predictions.csv")["id"].nunique() == 12
+
+
+def test_strategy_names_this_pipeline() -> None:
+    assert (STRATEGY.name, STRATEGY.pipeline) == ("features_lr", "features")
+    profiles = [STRATEGY.profiles.pick(name) for name in ("full", "cpu", "small")]
+    assert all(isinstance(profile, FeaturesConfig) for profile in profiles)

@@ -92,7 +92,9 @@ def test_one_of_two_logits_can_be_chosen():
     tail = nn.Sequential(nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 2)).eval()
     with torch.no_grad():
         tail[3].weight.copy_(torch.tensor([[2.0, -1.0], [-2.0, 1.0]]))
-    first, second = (grad_cam(TwoParts(conv, tail).eval(), HAND_FILM, output=index) for index in (0, 1))
+    first, second = (
+        grad_cam(TwoParts(conv, tail).eval(), HAND_FILM, output=index) for index in (0, 1)
+    )
     assert first[0].argmax() == 3 and second[0].argmax() == 2
 
 

@@ -93,7 +93,9 @@ def test_std_of_spread_directions(width, wanted):  # oracle 23
 def test_effective_rank_counts_equal_directions():
     corners = torch.cat([torch.eye(6), -torch.eye(6)])
     assert effective_rank(corners) == pytest.approx(6)
-    assert effective_rank(torch.arange(9.0)[:, None] * torch.ones(1, 5)) == pytest.approx(1, abs=1e-4)
+    assert effective_rank(torch.arange(9.0)[:, None] * torch.ones(1, 5)) == pytest.approx(
+        1, abs=1e-4
+    )
     assert effective_rank(torch.ones(8, 5)) == 1.0
 
 
@@ -121,7 +123,9 @@ def test_network_pools_the_map_and_sees_views_apart():
 
 def test_training_raises_the_agreement_of_pairs_without_collapse():
     torch.manual_seed(0)
-    backbone = Pooling(nn.Conv2d(1, 16, 3, 2), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 24, 3, 2))
+    backbone = Pooling(
+        nn.Conv2d(1, 16, 3, 2), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 24, 3, 2)
+    )
     model = SimSiam(backbone, projection_head(24, 32, 32), prediction_head(32, 8))
     optimiser = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-4)
     films = torch.rand(64, 1, 16, 16)

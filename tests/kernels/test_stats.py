@@ -149,6 +149,24 @@ def test_auc_agrees_with_scikit_learn_on_probabilities_and_logits(
         )
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        [-1e300, -1e-300, -0.0, 0.0, 1e-300, 1e300],  # too wide for integer keys: searched instead
+        [-5e-324, -0.0, 0.0, 5e-324],
+        [-math.inf, -1.0, np.nextafter(-1.0, 0), 1.0, np.nextafter(1.0, 2), math.inf],
+        [-3.0, -2.0, -1.0],
+    ],
+)
+def test_auc_keeps_neighbouring_floats_and_all_magnitudes_apart(values: list[float]) -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        scores = rng.choice(values, size=(3, 24))
+        targets = np.arange(24) % 2
+        expected = [brute_auc(targets, member) for member in scores]
+        assert stats.auc_scores(targets, scores.T).tolist() == expected
+
+
 def test_auc_in_several_blocks_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     targets, a, b = draw_rows(2)
     table = np.stack((a, b, -a, b.round(1), a * 0), axis=1)
@@ -277,7 +295,8 @@ def test_delong_equals_the_pair_matrix(case: Any) -> None:
 def test_perfect_separation_has_no_variance_and_gets_a_bound_instead() -> None:
     interval = stats.delong_interval([0, 0, 0, 1, 1], [1, 2, 3, 4, 5])  # 52
     assert stats.delong_variance([0, 0, 0, 1, 1], [1, 2, 3, 4, 5]) == 0.0
-    assert interval.degenerate and "Perfect separation" in interval.note
+    assert interval.degenerate
+    assert "Perfect separation" in interval.note
     assert (interval.estimate, interval.high) == (1.0, 1.0)
     assert interval.low == pytest.approx(0.05 ** (1 / 2))
     reversed_ = stats.delong_interval([0, 0, 0, 1, 1], [5, 4, 3, 2, 1])
@@ -286,14 +305,16 @@ def test_perfect_separation_has_no_variance_and_gets_a_bound_instead() -> None:
 
 def test_constant_scores_are_not_certain_to_be_useless() -> None:
     interval = stats.delong_interval([0, 0, 0, 1, 1], [7] * 5)
-    assert interval.degenerate and "tied" in interval.note
+    assert interval.degenerate
+    assert "tied" in interval.note
     reach = (1 - 0.05**0.5) / 2
     assert (interval.low, interval.high) == pytest.approx((0.5 - reach, 0.5 + reach))
 
 
 def test_identical_members_differ_by_nothing_with_a_bound_and_p_one() -> None:
     result = stats.delong_test(TARGETS, MEMBER_A, MEMBER_A**3)
-    assert result.degenerate and result.note
+    assert result.degenerate
+    assert result.note
     assert (result.difference, result.variance, result.z, result.p_value) == (0, 0, 0, 1)
     assert result.high == pytest.approx(1 - 0.05 ** (1 / 4)) == -result.low
 
@@ -303,9 +324,12 @@ def test_p_is_never_zero() -> None:
     rng = np.random.default_rng(0)
     good = targets + rng.normal(size=6000) * 0.3
     far = stats.delong_test(targets, good, -good)
-    assert far.p_value == stats.SMALLEST_P_VALUE > 0 and not far.degenerate
+    assert far.p_value == stats.SMALLEST_P_VALUE > 0
+    assert not far.degenerate
     flat = stats.delong_test(targets, targets, -targets)
-    assert flat.degenerate and 0 < flat.p_value < 1e-300 and math.isnan(flat.z)
+    assert flat.degenerate
+    assert 0 < flat.p_value < 1e-300
+    assert math.isnan(flat.z)
     few = stats.delong_test([0, 0, 1, 1], [0, 0, 1, 1], [1, 1, 0, 0])
     assert few.p_value > 0.01  # two pairs do not prove anything
 
@@ -424,7 +448,8 @@ def test_spearman_equals_scipy_and_is_nan_for_a_constant_member() -> None:
     correlations = stats.spearman_matrix(table)
     expected = scipy.stats.spearmanr(table[:, :3]).statistic
     assert correlations[:3, :3] == pytest.approx(expected, abs=1e-12)
-    assert np.isnan(correlations[3]).all() and np.isnan(correlations[:, 3]).all()
+    assert np.isnan(correlations[3]).all()
+    assert np.isnan(correlations[:, 3]).all()
     assert stats.spearman_correlation(a, b) == pytest.approx(expected[0, 1], abs=1e-12)
     assert math.isnan(stats.spearman_correlation(a, table[:, 3]))
 
@@ -687,7 +712,8 @@ def test_scores_under_counts_are_scikit_learns_on_the_same_rows() -> None:
 def test_resamples_are_whole_reproducible_and_uniform(monkeypatch: pytest.MonkeyPatch) -> None:
     counts = np.concatenate(list(stats.resample_counts([3, 5], 4000, seed=1)))
     assert counts.shape == (4000, 8)
-    assert (counts[:, :3].sum(axis=1) == 3).all() and (counts[:, 3:].sum(axis=1) == 5).all()
+    assert (counts[:, :3].sum(axis=1) == 3).all()
+    assert (counts[:, 3:].sum(axis=1) == 5).all()
     assert counts.mean(axis=0) == pytest.approx(np.ones(8), abs=0.08)
     again = np.concatenate(list(stats.resample_counts([3, 5], 4000, seed=1)))
     assert (counts == again).all()
@@ -761,7 +787,8 @@ def test_a_function_of_integer_targets_is_not_stratified_into_single_rows() -> N
         return float(np.abs(truth - guess).mean())
 
     interval = stats.bootstrap_interval(mean_error, ages, ages**1.1, n_resamples=100)
-    assert interval.high > interval.low and not interval.degenerate
+    assert interval.high > interval.low
+    assert not interval.degenerate
     assert stats.bootstrap_scores("mae", ages, ages**1.1, n_resamples=9).std() > 0
 
 
@@ -781,7 +808,8 @@ def test_undefined_resamples_are_left_out_and_counted() -> None:
 def test_perfect_members_do_not_get_an_interval_of_width_zero() -> None:
     targets, scores = np.repeat([0, 1], [30, 60]), np.arange(90.0)
     interval = stats.bootstrap_interval("auc", targets, scores, n_resamples=50)
-    assert interval.degenerate and interval.method == "exact bound"
+    assert interval.degenerate
+    assert interval.method == "exact bound"
     assert (interval.low, interval.high) == (pytest.approx(0.05 ** (1 / 30)), 1.0)
     groups = np.arange(90) // 3  # 10 negative patients against 20
     grouped = stats.bootstrap_interval("auc", targets, scores, groups, n_resamples=50)
@@ -789,34 +817,48 @@ def test_perfect_members_do_not_get_an_interval_of_width_zero() -> None:
     mixed = stats.bootstrap_interval("auc", targets, scores, np.arange(90) % 30, n_resamples=50)
     assert mixed.low == pytest.approx(0.05 ** (1 / 15))  # 30 mixed patients make 15 pairs
     constant = stats.bootstrap_interval("auc", targets, scores * 0, n_resamples=50)
-    assert constant.low < 0.5 < constant.high and constant.degenerate
+    assert constant.low < 0.5 < constant.high
+    assert constant.degenerate
     accuracy = stats.bootstrap_interval("accuracy", targets, targets * 1.0, n_resamples=50)
-    assert accuracy.degenerate and accuracy.note and accuracy.low == accuracy.high == 1
+    assert accuracy.degenerate
+    assert accuracy.note
+    assert accuracy.low == accuracy.high == 1
     one = stats.bootstrap_interval("auc", TARGETS, MEMBER_A, np.zeros(9), n_resamples=50)
-    assert one.degenerate and (one.low, one.high) == (0.0, 1.0)  # one patient proves nothing
+    assert one.degenerate
+    assert (one.low, one.high) == (0.0, 1.0)
 
 
 def test_identical_members_have_p_one_and_a_bound() -> None:
     targets, a, _ = draw_rows(15)
     same = stats.paired_bootstrap_difference("auc", targets, a, a**2, n_resamples=50)
-    assert same.degenerate and same.p_value == 1 and same.low == -same.high < 0
+    assert same.degenerate
+    assert same.p_value == 1
+    assert same.low == -same.high < 0
     flat = stats.paired_bootstrap_difference("auc", targets, targets, -targets, n_resamples=50)
-    assert flat.degenerate and 0 < flat.p_value < 1e-6 and flat.low > 0 and flat.high == 1
+    assert flat.degenerate
+    assert 0 < flat.p_value < 1e-6
+    assert flat.low > 0
+    assert flat.high == 1
     brier = stats.paired_bootstrap_difference("brier", targets, a, a, n_resamples=50)
-    assert brier.degenerate and brier.p_value == 1 and brier.difference == 0
+    assert brier.degenerate
+    assert brier.p_value == 1
+    assert brier.difference == 0
     sure = stats.paired_bootstrap_difference(
         "brier", targets, targets * 1.0, 1.0 - targets, n_resamples=50
     )
-    assert sure.degenerate and sure.p_value == pytest.approx(2 / 51)
+    assert sure.degenerate
+    assert sure.p_value == pytest.approx(2 / 51)
 
 
 def test_bootstrap_p_is_small_for_a_clear_gain_and_never_zero() -> None:
     targets, a, _ = draw_rows(16, 400)
     noise = np.random.default_rng(0).random(400)
     gain = stats.paired_bootstrap_difference("auc", targets, a, noise, n_resamples=500)
-    assert gain.p_value == pytest.approx(2 / 501) and gain.low > 0
+    assert gain.p_value == pytest.approx(2 / 501)
+    assert gain.low > 0
     loss = stats.paired_bootstrap_difference("log_loss", targets, a, noise, n_resamples=500)
-    assert loss.difference < 0 and loss.high < 0  # lower is better, the sign is the metric's own
+    assert loss.difference < 0
+    assert loss.high < 0
 
 
 def test_macro_auc_is_resampled_over_all_its_columns_at_once() -> None:
@@ -967,7 +1009,8 @@ def test_mean_fold_of_perfect_members_gets_the_bound_of_its_folds() -> None:
     keys = {key: rows[key] for key in ("seeds", "folds", "ids")}
     perfect = rows["targets"] + 0.0
     interval = stats.mean_fold_interval(rows["targets"], perfect, **keys, n_resamples=50)
-    assert interval.degenerate and interval.high == 1.0
+    assert interval.degenerate
+    assert interval.high == 1.0
     seed_bounds = []
     for seed in (0, 1):
         negatives = rows["folds"][(rows["seeds"] == seed) & (rows["targets"] == 0)]
@@ -977,11 +1020,14 @@ def test_mean_fold_of_perfect_members_gets_the_bound_of_its_folds() -> None:
     same = stats.paired_mean_fold_difference(
         rows["targets"], rows["a"], rows["a"], **keys, n_resamples=50
     )
-    assert same.degenerate and same.p_value == 1 and same.high == pytest.approx(1 - interval.low)
+    assert same.degenerate
+    assert same.p_value == 1
+    assert same.high == pytest.approx(1 - interval.low)
     straddling = stats.mean_fold_interval(
         rows["targets"], perfect, rows["seeds"], rows["folds"], groups=np.arange(300) % 25
     )
-    assert straddling.degenerate and straddling.low < interval.low
+    assert straddling.degenerate
+    assert straddling.low < interval.low
 
 
 def test_coverage_of_the_intervals_is_near_what_they_claim() -> None:
@@ -1015,4 +1061,5 @@ def test_the_module_can_be_flattened_into_a_script() -> None:
     assert imported - set(sys.stdlib_module_names) == {"numpy"}
     assert "__future__" not in imported
     bound = [node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
-    assert len(bound) == len(set(bound)) and not hasattr(stats, "__all__")
+    assert len(bound) == len(set(bound))
+    assert not hasattr(stats, "__all__")

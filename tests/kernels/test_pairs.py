@@ -1,0 +1,214 @@
+"""Pairs are the exact nearest others, duplicates included, and purity comes with its chance level."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from sklearn.preprocessing import StandardScaler
+
+from kernels.blocks import pairs as pairs_module
+from kernels.blocks.pairs import Pairs, find_pairs, label_purity, standardise
+
+X = np.array([[1, 10, 5], [2, 10, 5], [3, 30, 5], [3, 30, 5], [9, 90, 5]], dtype=float)
+
+
+def brute_force(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Every distance by subtraction; the lowest index wins among equals."""
+    table = standardise(features)
+    squares = ((table[:, None] - table[None]) ** 2).sum(axis=2)
+    np.fill_diagonal(squares, np.inf)
+    return squares.argmin(axis=1), np.sqrt(squares.min(axis=1))
+
+
+def correlated(rows: int, seed: int, columns: int = 22) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    factors = rng.normal(size=(rows, 6)) @ rng.normal(size=(6, columns))
+    return factors + 0.05 * rng.normal(size=(rows, columns))
+
+
+# ---- oracles 18 and 19 ---------------------------------------------------------------------------
+
+
+def test_oracle_18_standardised_row() -> None:
+    assert standardise(X)[0] == pytest.approx([-0.9285714286, -0.8164965809, 0], abs=1e-9)
+
+
+def test_oracle_19_neighbours_and_distances() -> None:
+    pairs = find_pairs(X)
+    assert pairs.neighbour.tolist() == [1, 0, 3, 2, 2]
+    assert pairs.distance == pytest.approx(
+        [0.3571428571, 0.3571428571, 0, 0, 2.9594768797], abs=1e-9
+    )
+    assert pairs.duplicates == 2
+    assert pairs.max_in_degree == 2
+    assert pairs.mutual_share == 4 / 5
+
+
+# ---- against slower ways -------------------------------------------------------------------------
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    arrays.arrays(
+        np.float64,
+        st.tuples(st.integers(2, 30), st.integers(1, 4)),
+        elements=st.integers(-3, 3).map(float),  # few values: many duplicates and ties
+    )
+)
+def test_equals_brute_force_with_duplicates_and_ties(features: np.ndarray) -> None:
+    pairs = find_pairs(features)
+    _, distance = brute_force(features)
+    rows = np.arange(len(features))
+    assert (pairs.neighbour != rows).all()
+    assert pairs.distance == pytest.approx(distance, abs=1e-12)
+    table = standardise(features)
+    reached = np.linalg.norm(table - table[pairs.neighbour], axis=1)
+    assert reached == pytest.approx(distance, abs=1e-12)
+    assert pairs.duplicates == int((distance == 0).sum())
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    arrays.arrays(
+        np.float64,
+        st.tuples(st.integers(2, 25), st.integers(1, 4)),
+        elements=st.floats(-1e6, 1e6, width=32),
+    )
+)
+def test_equals_brute_force_on_any_numbers(features: np.ndarray) -> None:
+    pairs = find_pairs(features)
+    assert (pairs.neighbour != np.arange(len(features))).all()
+    assert pairs.distance == pytest.approx(brute_force(features)[1], rel=1e-9, abs=1e-9)
+
+
+def test_equals_brute_force_over_several_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    features = correlated(300, 0)
+    features[7] = features[250]
+    expected, distance = brute_force(features)
+    monkeypatch.setattr(pairs_module, "GEMM_ROWS", 64)
+    monkeypatch.setattr(pairs_module, "RECHECK_PAIRS", 50)
+    pairs = find_pairs(features)
+    assert pairs.neighbour.tolist() == expected.tolist()
+    assert pairs.distance == pytest.approx(distance, abs=1e-12)
+
+
+def test_float32_cannot_decide_between_neighbours_a_hair_apart() -> None:
+    # Far from the origin, two candidates differ by less than float32 resolves.
+    features = np.array([[0.0, 0.0], [0.0, 1.0], [0.0, -(1.0 - 1e-9)], [1e4, 5.0], [-1e4, -5.0]])
+    pairs = find_pairs(features)
+    assert pairs.neighbour[0] == 2
+    assert pairs.neighbour.tolist() == brute_force(features)[0].tolist()
+
+
+def test_tree_gives_the_same_as_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    features = correlated(400, 1)
+    features[[3, 4, 399]] = features[50]
+    by_products = find_pairs(features)
+    monkeypatch.setattr(pairs_module, "GEMM_MOST_ROWS", 10)
+    monkeypatch.setattr(pairs_module, "nearest_by_product", lambda *_: pytest.fail("not the tree"))
+    by_tree = find_pairs(features)
+    assert by_tree.neighbour.tolist() == by_products.neighbour.tolist()
+    assert by_tree.distance == pytest.approx(by_products.distance, abs=1e-12)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    arrays.arrays(
+        np.float64,
+        st.tuples(st.integers(1, 20), st.integers(1, 3)),
+        elements=st.floats(-1e5, 1e5, width=32),
+    )
+)
+def test_standardise_equals_scikit_learn(features: np.ndarray) -> None:
+    assert np.allclose(standardise(features), StandardScaler().fit_transform(features), atol=1e-6)
+
+
+def test_a_column_constant_but_for_rounding_becomes_zero() -> None:
+    column = np.array([0.1 + 0.2, 0.3, 0.3, 0.1 + 0.2])
+    assert standardise(np.stack([column, np.arange(4.0)], axis=1))[:, 0].tolist() == [0, 0, 0, 0]
+
+
+# ---- duplicates, hubs ----------------------------------------------------------------------------
+
+
+def test_all_rows_equal() -> None:
+    pairs = find_pairs(np.ones((5, 3)))
+    assert pairs.neighbour.tolist() == [1, 0, 0, 0, 0]
+    assert pairs.distance.tolist() == [0] * 5
+    assert pairs.duplicates == 5
+    assert pairs.max_in_degree == 4
+
+
+def test_a_hub_is_counted() -> None:
+    angles = np.linspace(0, 2 * np.pi, 5, endpoint=False)
+    star = np.concatenate([[[0.0, 0.0]], np.stack([np.cos(angles), np.sin(angles)], axis=1)])
+    pairs = find_pairs(star)
+    assert pairs.max_in_degree == 5
+    assert pairs.mutual_share == pytest.approx(2 / 6)
+
+
+def test_report_is_plain_json() -> None:
+    facts = find_pairs(X).as_json()
+    assert json.loads(json.dumps(facts)) == facts
+    assert facts["rows"] == 5
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        (np.ones((1, 3)), "at least two rows"),
+        (np.ones(4), "at least two rows"),
+        (np.array([[1.0], [np.nan], [2.0]]), "row 1"),
+        (np.array([[1.0], [2.0], [np.inf]]), "row 2"),
+    ],
+)
+def test_bad_features_are_named(features: np.ndarray, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        find_pairs(features)
+
+
+def test_search_imports_neither_scikit_learn_nor_scipy() -> None:
+    code = (
+        "import sys, numpy as np\n"
+        "from kernels.blocks.pairs import find_pairs\n"
+        "find_pairs(np.random.default_rng(0).normal(size=(50, 22)))\n"
+        "assert not {'sklearn', 'scipy'} & set(sys.modules), 'heavy import'"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+# ---- label purity --------------------------------------------------------------------------------
+
+
+def test_chance_of_the_write_ups_labels() -> None:
+    targets = np.repeat([1, 0], [641, 237])
+    assert label_purity(np.arange(878) - 1, targets).chance == pytest.approx(0.6054, abs=5e-5)
+
+
+def test_chance_is_what_random_neighbours_reach() -> None:
+    rng = np.random.default_rng(0)
+    targets = rng.permutation(np.repeat([1, 0], [30, 10]))
+    rows = np.arange(40)
+    seen = []
+    for _ in range(300):
+        other = (rows + rng.integers(1, 40, 40)) % 40
+        seen.append(label_purity(other, targets).purity)
+    assert np.mean(seen) == pytest.approx(label_purity(rows, targets).chance, abs=0.01)
+
+
+def test_purity_of_separate_classes_is_one_and_of_crossed_pairs_zero() -> None:
+    targets = np.array([0, 0, 1, 1])
+    assert label_purity(np.array([1, 0, 3, 2]), targets).purity == 1.0
+    assert label_purity(np.array([2, 3, 0, 1]), targets).purity == 0.0
+
+
+def test_purity_refuses_other_rows() -> None:
+    pairs: Pairs = find_pairs(X)
+    with pytest.raises(ValueError, match="differ in shape"):
+        label_purity(pairs.neighbour, np.array([0, 1]))
