@@ -76,8 +76,7 @@ def _check(serializer: Any, kind: Any, value: Any, name: str) -> None:
                     f"{name}.{field.json_name}",
                 )
     elif isinstance(serializer, ko.EnumSerializer):
-        if not isinstance(value, str):
-            raise bad_request(f"{name} must be the name of a {kind.__name__}")
+        _check_enum(serializer, kind, value, name)
     elif isinstance(serializer, ko.MapSerializer):
         if not isinstance(value, dict):
             raise bad_request(f"{name} must be an object")
@@ -85,6 +84,16 @@ def _check(serializer: Any, kind: Any, value: Any, name: str) -> None:
         _check_scalar(kind, value, name)
     elif not isinstance(value, str):
         raise bad_request(f"{name} must be a string")
+
+
+def _check_enum(serializer: Any, kind: Any, value: Any, name: str) -> None:
+    """Refuse names that the SDK's lenient matching turns into something that is no member."""
+    try:
+        good = isinstance(value, str) and isinstance(serializer.from_dict_value(kind, value), kind)
+    except (KeyError, AttributeError, TypeError):
+        good = False
+    if not good:
+        raise bad_request(f"{name} must be the name of a {kind.__name__}")
 
 
 def _scalar_serializer(kind: Any) -> Any:

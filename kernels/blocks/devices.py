@@ -37,8 +37,12 @@ class Compute:
         return moved.float().div_(255.0) if moved.dtype == torch.uint8 else moved
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
-        """Mixed precision where this machine gains from it, else nothing."""
-        if self.low_precision is None:
+        """Mixed precision where this machine gains from it, else nothing.
+
+        On a CPU only where no gradient is wanted: forward gains x3, but the backward pass of a 5x5
+        depthwise convolution in bf16 takes x3 (lite0, 16 films at 224 px on one core: 1.9 s against 0.9 s).
+        """
+        if self.low_precision is None or (self.device == "cpu" and torch.is_grad_enabled()):
             return contextlib.nullcontext()
         return torch.autocast(self.device, dtype=self.low_precision)
 

@@ -140,6 +140,8 @@ def nearest_by_product(rows: np.ndarray, queries: np.ndarray) -> tuple[np.ndarra
     |a - b|^2 = |a|^2 + |b|^2 - 2ab in float32 is right to a known bound; every row within that bound of
     the best is compared again exactly, so the answer does not depend on rounding or on BLAS.
     """
+    from threadpoolctl import threadpool_limits
+
     single = rows.astype(np.float32)
     norms = np.einsum("ij,ij->i", rows, rows)
     # Rounding of a product of D terms, of the norms, and of rows to float32; 4 for comfort.
@@ -149,22 +151,24 @@ def nearest_by_product(rows: np.ndarray, queries: np.ndarray) -> tuple[np.ndarra
     apart = np.empty(len(queries))
     single_twice = np.ascontiguousarray(-2.0 * single.T)
     buffer = np.empty((GEMM_ROWS, len(rows)), dtype=np.float32)  # fresh ones cost page faults
-    for start in range(0, len(queries), GEMM_ROWS):
-        block = queries[start : start + GEMM_ROWS]
-        table = np.matmul(single[block], single_twice, out=buffer[: len(block)])  # (block, N)
-        table += norms_single
-        table[np.arange(len(block)), block] = np.inf
-        limit = table.min(axis=1) + bound * (norms[block] + norms.max())
-        query, candidate = np.divmod(np.flatnonzero(table <= limit[:, None]), len(rows))
-        squares = np.empty(len(query))
-        for piece in range(0, len(query), RECHECK_PAIRS):
-            part = slice(piece, piece + RECHECK_PAIRS)
-            gap = rows[block[query[part]]] - rows[candidate[part]]
-            squares[part] = np.einsum("ij,ij->i", gap, gap)
-        best = np.lexsort((candidate, squares, query))
-        chosen = best[np.searchsorted(query[best], np.arange(len(block)))]
-        near[start : start + len(block)] = candidate[chosen]
-        apart[start : start + len(block)] = np.sqrt(squares[chosen])
+    # Blocks this small gain nothing from BLAS threads, and lose much where cores are shared.
+    with threadpool_limits(1, user_api="blas"):
+        for start in range(0, len(queries), GEMM_ROWS):
+            block = queries[start : start + GEMM_ROWS]
+            table = np.matmul(single[block], single_twice, out=buffer[: len(block)])  # (block, N)
+            table += norms_single
+            table[np.arange(len(block)), block] = np.inf
+            limit = table.min(axis=1) + bound * (norms[block] + norms.max())
+            query, candidate = np.divmod(np.flatnonzero(table <= limit[:, None]), len(rows))
+            squares = np.empty(len(query))
+            for piece in range(0, len(query), RECHECK_PAIRS):
+                part = slice(piece, piece + RECHECK_PAIRS)
+                gap = rows[block[query[part]]] - rows[candidate[part]]
+                squares[part] = np.einsum("ij,ij->i", gap, gap)
+            best = np.lexsort((candidate, squares, query))
+            chosen = best[np.searchsorted(query[best], np.arange(len(block)))]
+            near[start : start + len(block)] = candidate[chosen]
+            apart[start : start + len(block)] = np.sqrt(squares[chosen])
     return near, apart
 
 

@@ -265,9 +265,15 @@ def test_clipping_bounds_a_step():
     assert model.weight.item() == pytest.approx(start - 0.25, abs=1e-4)
 
 
-def test_low_precision_trains_and_leaves_float32_weights():
+def test_low_precision_on_a_cpu_is_for_prediction_only():
+    compute = Compute("cpu", torch.bfloat16, "test")
+    layer, inputs = nn.Linear(4, 4), torch.rand(2, 4)
+    with compute.autocast():
+        assert layer(inputs).dtype == torch.float32
+    with torch.inference_mode(), compute.autocast():
+        assert layer(inputs).dtype == torch.bfloat16
     model = tiny()
-    history = fit(model, compute=Compute("cpu", torch.bfloat16, "test"), epochs=4)
+    history = fit(model, compute=compute, epochs=4)
     assert history[-1]["loss"] < history[0]["loss"]
     assert {value.dtype for value in model.parameters()} == {torch.float32}
 
