@@ -75,7 +75,9 @@ class Blend:
         return max(self.members, key=lambda member: member.score.mean_fold)
 
 
-def eligible_runs(runs: Sequence[Run], competition: str, profile: str, blendable: set[str]) -> list[Run]:
+def eligible_runs(
+    runs: Sequence[Run], competition: str, profile: str, blendable: set[str]
+) -> list[Run]:
     """The newest complete, verified, all-folds run of each (strategy, tag) of one profile.
 
     As-written, single-fold and other-profile runs take part only when named.
@@ -136,7 +138,9 @@ def _side_by_side(outputs: Sequence[RunOutputs], competition: Competition) -> _T
         if not first.oof[truth_columns].equals(other.oof[truth_columns]):
             raise BlendError(f"Runs {first.run_id} and {other.run_id} disagree on labels.")
         if set(first.test[ID_COLUMN]) != set(other.test[ID_COLUMN]):
-            raise BlendError(f"Runs {first.run_id} and {other.run_id} predict different test images.")
+            raise BlendError(
+                f"Runs {first.run_id} and {other.run_id} predict different test images."
+            )
     truth = first.oof[truth_columns].to_numpy(dtype=float)
     guesses = [item.oof[guess_columns].to_numpy(dtype=float) for item in outputs]
     if len(truth_columns) == 1:
@@ -233,7 +237,9 @@ def blend_by_auc(
     if not outputs:
         raise BlendError("There is nothing to blend.", "Push strategies, then: harness pull")
     if competition.metric not in ("auc", "macro_auc"):
-        raise BlendError(f"auc-weights needs an AUC; {competition.slug} is scored by {competition.metric}.")
+        raise BlendError(
+            f"auc-weights needs an AUC; {competition.slug} is scored by {competition.metric}."
+        )
     assert find_metric(competition.metric).greater_is_better
     scored = [(item, score_run(item, competition)) for item in outputs]
     best = max(score.mean_fold for _, score in scored)

@@ -22,10 +22,19 @@ if TYPE_CHECKING:
     from harness.workbench import Workbench
 
 
-class Program(click.Group):
+class Ordered(click.Group):
+    """Lists commands in the order of use, not of the alphabet."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's signature)
+        """Names in the order of definition."""
+        return list(self.commands)
+
+
+class Program(Ordered):
     """Errors that a user can put right become one line and exit code 1; so does Ctrl-C."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; see the class."""
         try:
             return super().invoke(ctx)
         except HarnessError as error:
@@ -45,24 +54,16 @@ class Program(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, with a guess for an unknown command."""
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
             near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
             if near:
-                raise click.UsageError(f"{error.format_message()} Did you mean {near[0]!r}?", ctx) from None
+                raise click.UsageError(
+                    f"{error.format_message()} Did you mean {near[0]!r}?", ctx
+                ) from None
             raise
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """In the order of use, not of the alphabet."""
-        return list(self.commands)
-
-
-class Settled(click.Group):
-    """A group inside the program, with commands in the order they are defined."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.commands)
 
 
 def common_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -145,18 +146,30 @@ def spec_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that make a run's spec."""
     for option in (
         click.option("--tag", default="", help="Name this experiment; part of the kernel's slug."),
-        click.option("--seed", "seeds", type=int, multiple=True, help="Fold seed; may be repeated."),
-        click.option("--fold", "folds", type=int, multiple=True, help="Train this fold only; may be repeated."),
+        click.option(
+            "--seed", "seeds", type=int, multiple=True, help="Fold seed; may be repeated."
+        ),
+        click.option(
+            "--fold",
+            "folds",
+            type=int,
+            multiple=True,
+            help="Train this fold only; may be repeated.",
+        ),
         click.option(
             "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a config field."
         ),
-        click.option("--variant", default="default", help="as-written: the write-up's exact settings."),
+        click.option(
+            "--variant", default="default", help="as-written: the write-up's exact settings."
+        ),
     ):
         command = option(command)
     return command
 
 
-@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(__version__, prog_name="harness")
 @click.option("-v", "--verbose", is_flag=True, help="Tell about retries and waits.")
 def main(verbose: bool) -> None:
@@ -184,9 +197,13 @@ def main(verbose: bool) -> None:
     help="A competition's folder: train/, val/, val.csv, test/, sample_submission.csv.",
 )
 @click.option("--solution", type=click.Path(path_type=Path), help="Private answers for --data.")
-@click.option("--strategy", "strategies", multiple=True, help="Instead of the usual three; may be repeated.")
+@click.option(
+    "--strategy", "strategies", multiple=True, help="Instead of the usual three; may be repeated."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print records as JSON.")
-@click.option("--profile", type=click.Choice(["small", "cpu", "full"]), help="small for drawn data, else cpu.")
+@click.option(
+    "--profile", type=click.Choice(["small", "cpu", "full"]), help="small for drawn data, else cpu."
+)
 def demo(
     data: Path | None,
     solution: Path | None,
@@ -273,7 +290,16 @@ def print_demo(result: Any, profile: str) -> None:
         )
     )
     click.echo()
-    columns = ["strategy", "trained on", "oof AUC", "95% interval", "pooled", "n", "seconds", "public score"]
+    columns = [
+        "strategy",
+        "trained on",
+        "oof AUC",
+        "95% interval",
+        "pooled",
+        "n",
+        "seconds",
+        "public score",
+    ]
     print_aligned(columns, rows)
     click.echo()
     for run_id, reason in blend.dropped:
@@ -377,7 +403,9 @@ def push(
         if all_:
             names = tuple(module_names(bench.settings.workspace, "strategies"))
         if not names:
-            raise ConfigError("Name a strategy, or use --all.", "List them with: harness strategies")
+            raise ConfigError(
+                "Name a strategy, or use --all.", "List them with: harness strategies"
+            )
         chosen, why = choose_profile(bench.settings)
         click.echo(f"remote {bench.settings.remote}, profile {chosen} ({why})", err=True)
         specs = [
@@ -398,14 +426,17 @@ def push(
                 click.echo(f"  these bytes passed a dry run at {result.rehearsed_at}", err=True)
             elif not result.already_there and bench.settings.remote == "kaggle":
                 click.echo(
-                    f"  these bytes have not been rehearsed: harness dry-run {run.spec.strategy}", err=True
+                    f"  these bytes have not been rehearsed: harness dry-run {run.spec.strategy}",
+                    err=True,
                 )
         click.echo("Next: harness watch --follow", err=True)
 
 
 @main.command()
 @click.option("--follow", is_flag=True, help="Go on until every run has ended.")
-@click.option("--logs/--no-logs", default=True, help="With --follow: show lines of running kernels' logs.")
+@click.option(
+    "--logs/--no-logs", default=True, help="With --follow: show lines of running kernels' logs."
+)
 @common_options
 def watch(follow: bool, logs: bool, remote: str | None, profile: str | None, as_json: bool) -> None:
     """Show the state of every open run, a line each.
@@ -424,7 +455,7 @@ def watch(follow: bool, logs: bool, remote: str | None, profile: str | None, as_
         if follow:
             runs = run_follow(
                 bench,
-                (lambda run: None) if as_json else print_state,
+                (lambda _: None) if as_json else print_state,
                 (lambda run, line: log_line(run.run_id, line)) if logs else None,
             )
         else:
@@ -451,7 +482,11 @@ def print_state(run: "Run") -> None:
 @click.option("--checkpoints", is_flag=True, help="Fetch model checkpoints too.")
 @common_options
 def pull(
-    names: tuple[str, ...], checkpoints: bool, remote: str | None, profile: str | None, as_json: bool
+    names: tuple[str, ...],
+    checkpoints: bool,
+    remote: str | None,
+    profile: str | None,
+    as_json: bool,
 ) -> None:
     """Fetch what finished runs wrote and check every file against its hash.
 
@@ -473,13 +508,22 @@ def pull(
             if not any(name in (run.spec.strategy, run.run_id) for run in runs):
                 known = bench.ledger.runs(bench.settings.remote)
                 if not any(name in (run.spec.strategy, run.run_id) for run in known):
-                    raise did_you_mean("run or strategy", name, sorted({r.spec.strategy for r in known}))
-                raise ConfigError(f"No run of {name!r} has finished.", "Wait with: harness watch --follow")
+                    raise did_you_mean(
+                        "run or strategy", name, sorted({r.spec.strategy for r in known})
+                    )
+                raise ConfigError(
+                    f"No run of {name!r} has finished.", "Wait with: harness watch --follow"
+                )
         results = run_pull(bench, runs, checkpoints)
         if as_json:
             print_json(
                 [
-                    {"run": r.run, "files": r.files, "bytes": r.bytes, "error": str(r.error or "") or None}
+                    {
+                        "run": r.run,
+                        "files": r.files,
+                        "bytes": r.bytes,
+                        "error": str(r.error or "") or None,
+                    }
                     for r in results
                 ]
             )
@@ -494,7 +538,10 @@ def pull(
                     )
             still = bench.ledger.open_runs(bench.settings.remote)
             if not results:
-                click.echo("Nothing new to pull." + (f" {len(still)} runs are still open." if still else ""))
+                click.echo(
+                    "Nothing new to pull."
+                    + (f" {len(still)} runs are still open." if still else "")
+                )
         failed = [result.error for result in results if result.error is not None]
         for error in failed[:-1]:
             click.echo(f"error: {error}", err=True)
@@ -504,10 +551,16 @@ def pull(
 
 @main.command("blend-and-submit")
 @click.option("--competition", help="Slug, when runs of several competitions were pulled.")
-@click.option("--runs", multiple=True, metavar="RUN", help="Blend exactly these runs; may be repeated.")
-@click.option("--floor", type=float, help="Drop members that score less. Default: 0.05 below the best.")
+@click.option(
+    "--runs", multiple=True, metavar="RUN", help="Blend exactly these runs; may be repeated."
+)
+@click.option(
+    "--floor", type=float, help="Drop members that score less. Default: 0.05 below the best."
+)
 @click.option("--message", default="", help="Shown on the leaderboard's submission list.")
-@click.option("--dry-run", is_flag=True, help="Blend, check and write the file, but submit nothing.")
+@click.option(
+    "--dry-run", is_flag=True, help="Blend, check and write the file, but submit nothing."
+)
 @common_options
 def blend_and_submit(
     competition: str | None,
@@ -555,7 +608,14 @@ def blend_and_submit(
 
         def cells(name: str, score: Any, weight: str) -> list[str]:
             interval = f"{score.low:.4f} to {score.high:.4f}"
-            return [name, number(score.mean_fold), interval, number(score.pooled), str(score.n), weight]
+            return [
+                name,
+                number(score.mean_fold),
+                interval,
+                number(score.pooled),
+                str(score.n),
+                weight,
+            ]
 
         rows = [cells(m.run_id, m.score, f"{m.weight:.4f}") for m in blend.members]
         rows.append(cells(f"{blend.method} (nested)", blend.score, ""))
@@ -624,7 +684,9 @@ def dry_run(
 
 @main.command()
 @click.argument("name", metavar="STRATEGY")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="A folder for script and metadata.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="A folder for script and metadata."
+)
 @spec_options
 @common_options
 def render(
@@ -653,17 +715,23 @@ def render(
     from harness.terminal import print_json
 
     with bench_for(remote, profile) as bench:
-        build = prepare(bench, parse_spec(bench.settings, name, variant, overrides, folds, seeds, tag)).build
+        build = prepare(
+            bench, parse_spec(bench.settings, name, variant, overrides, folds, seeds, tag)
+        ).build
         if output is not None:
             output.mkdir(parents=True, exist_ok=True)
             (output / CODE_FILE).write_text(build.source, "utf-8")
-            (output / "kernel-metadata.json").write_text(json.dumps(build.metadata, indent=2) + "\n", "utf-8")
+            (output / "kernel-metadata.json").write_text(
+                json.dumps(build.metadata, indent=2) + "\n", "utf-8"
+            )
         if as_json:
             print_json(build)
         elif output is None:
             click.echo(build.source, nl=False)
         else:
-            click.echo(f"{output / CODE_FILE}: {len(build.source.encode()):,} bytes, digest {build.digest[:12]}")
+            click.echo(
+                f"{output / CODE_FILE}: {len(build.source.encode()):,} bytes, digest {build.digest[:12]}"
+            )
 
 
 @main.command()
@@ -724,16 +792,20 @@ def status(remote: str | None, profile: str | None, as_json: bool) -> None:
             print_json(result)
             return
         click.echo(f"remote {result.remote}, profile {result.profile} ({result.profile_reason})")
-        click.echo(f"runs: {result.open} open, {result.to_pull} to pull, {result.pulled} pulled, {result.failed} failed")
+        click.echo(
+            f"runs: {result.open} open, {result.to_pull} to pull, {result.pulled} pulled, {result.failed} failed"
+        )
         if result.best is not None:
-            click.echo(f"best: {result.best.run_id}, out-of-fold {number(result.best.score_mean_fold)}")
+            click.echo(
+                f"best: {result.best.run_id}, out-of-fold {number(result.best.score_mean_fold)}"
+            )
         for submission in result.submissions[-5:]:
             score = submission.public_score or submission.status.lower()
             click.echo(f"submission {submission.ref or '-'}: {score}  {submission.csv.name}")
         click.echo(f"Next: {result.next_step}")
 
 
-@main.group(cls=Settled)
+@main.group(cls=Ordered)
 def local() -> None:
     """The local Kaggle: a server that the official kaggle client can talk to.
 
@@ -769,10 +841,14 @@ def local_serve(port: int) -> None:
         server = open_server(settings, port)
         server.start()
     except OSError as error:
-        raise ConfigError(f"The local Kaggle cannot start: {error}.", "Choose another --port.") from error
+        raise ConfigError(
+            f"The local Kaggle cannot start: {error}.", "Choose another --port."
+        ) from error
     try:
         click.echo(f"Local Kaggle at {server.url}  (state: {settings.local_folder})")
-        click.echo('For the kaggle client, in another terminal: eval "$(harness local env)"', err=True)
+        click.echo(
+            'For the kaggle client, in another terminal: eval "$(harness local env)"', err=True
+        )
         stop.wait()
     finally:
         server.stop()
@@ -824,7 +900,7 @@ def local_reset(yes: bool) -> None:
     click.echo("Deleted." if reset(settings) else "There was nothing to delete.")
 
 
-@local.group("competition", cls=Settled)
+@local.group("competition", cls=Ordered)
 def local_competition() -> None:
     """Competitions on the local Kaggle.
 
@@ -836,8 +912,12 @@ def local_competition() -> None:
 
 @local_competition.command("add")
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--slug", help="Which competition of the workspace it is; needed when there are several.")
-@click.option("--solution", type=click.Path(path_type=Path), help="Private answers: ids and targets.")
+@click.option(
+    "--slug", help="Which competition of the workspace it is; needed when there are several."
+)
+@click.option(
+    "--solution", type=click.Path(path_type=Path), help="Private answers: ids and targets."
+)
 def local_competition_add(folder: Path, slug: str | None, solution: Path | None) -> None:
     """Give the local Kaggle a competition's data; kernels mount it read-only.
 
@@ -855,11 +935,15 @@ def local_competition_add(folder: Path, slug: str | None, solution: Path | None)
     settings = load_settings(remote="local")
     known = module_names(settings.workspace, "competitions")
     if slug is None and len(known) != 1:
-        raise ConfigError("Several competitions are known.", f"Choose with --slug: {', '.join(known)}.")
+        raise ConfigError(
+            "Several competitions are known.", f"Choose with --slug: {', '.join(known)}."
+        )
     competition = (
         competition_by_slug(settings.workspace, slug)
         if slug
         else load_competition(settings.workspace, known[0])
     )
     added = add_competition(settings, competition, folder, solution)
-    click.echo(f"{competition.slug}: {added}" + ("" if solution else " (not scored: no --solution)"))
+    click.echo(
+        f"{competition.slug}: {added}" + ("" if solution else " (not scored: no --solution)")
+    )

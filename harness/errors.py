@@ -5,8 +5,6 @@ as one line and exits with code 1. A fault in harness itself is no HarnessError:
 traceback.
 """
 
-# ruff: noqa: N818 - a name tells what happened; the root tells that it is an error
-
 
 class HarnessError(Exception):
     """Root of everything a user can put right. ``str()`` is the message, then the hint."""

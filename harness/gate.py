@@ -22,11 +22,15 @@ def read_submission(path: Path, id_column: str) -> "pd.DataFrame":
     except (ValueError, OSError, UnicodeDecodeError) as error:
         raise SubmissionInvalid(f"{path.name} is no readable CSV: {error}.") from error
     if id_column not in frame.columns:
-        raise SubmissionInvalid(f"{path.name} has no column {id_column!r}; it has {list(frame.columns)}.")
+        raise SubmissionInvalid(
+            f"{path.name} has no column {id_column!r}; it has {list(frame.columns)}."
+        )
     return frame
 
 
-def submission_faults(submission: "pd.DataFrame", sample: "pd.DataFrame", id_column: str) -> list[str]:
+def submission_faults(
+    submission: "pd.DataFrame", sample: "pd.DataFrame", id_column: str
+) -> list[str]:
     """Everything that would make the competition refuse a submission; empty when nothing would.
 
     Both frames have the id column; the sample says which columns and ids there must be.

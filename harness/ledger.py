@@ -77,7 +77,9 @@ class Ledger:
                         self._db.execute(statement)
                     self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         except sqlite3.DatabaseError as error:
-            raise ConfigError(f"{path} is no readable ledger: {error}.", "Restore it or move it away.") from error
+            raise ConfigError(
+                f"{path} is no readable ledger: {error}.", "Restore it or move it away."
+            ) from error
         if version > SCHEMA_VERSION:
             raise ConfigError(
                 f"{path} was written by a newer harness (schema {version}; this one reads {SCHEMA_VERSION}).",
@@ -154,7 +156,9 @@ class Ledger:
         row = self._db.execute("SELECT * FROM runs WHERE run_id = ?", (run_id,)).fetchone()
         if row is None:
             known = [run.run_id for run in self.runs()]
-            raise ConfigError(f"No run {run_id!r} in {self.path}.", f"Known: {', '.join(known) or 'none'}.")
+            raise ConfigError(
+                f"No run {run_id!r} in {self.path}.", f"Known: {', '.join(known) or 'none'}."
+            )
         return _run(row)
 
     def runs(self, remote: str | None = None) -> list[Run]:
@@ -178,13 +182,19 @@ class Ledger:
             self._db.executemany(
                 "INSERT INTO outputs VALUES (?,?,?,?,?) ON CONFLICT (run_id, path) DO UPDATE SET "
                 "size = excluded.size, sha256 = excluded.sha256, is_local = excluded.is_local",
-                [(run_id, file.path, file.size, file.sha256, int(file.path in local)) for file in files],
+                [
+                    (run_id, file.path, file.size, file.sha256, int(file.path in local))
+                    for file in files
+                ],
             )
 
     def outputs(self, run_id: str) -> list[tuple[PackedFile, bool]]:
         """Files of a run with whether each is on this disk."""
         rows = self._db.execute("SELECT * FROM outputs WHERE run_id = ? ORDER BY path", (run_id,))
-        return [(PackedFile(row["path"], row["size"], row["sha256"]), bool(row["is_local"])) for row in rows]
+        return [
+            (PackedFile(row["path"], row["size"], row["sha256"]), bool(row["is_local"]))
+            for row in rows
+        ]
 
     # ---- datasets --------------------------------------------------------------------------------
 
@@ -224,7 +234,9 @@ class Ledger:
 
     def dry_run_passed(self, digest: str) -> str | None:
         """When a digest last passed, or None."""
-        row = self._db.execute("SELECT passed_at FROM dry_runs WHERE digest = ?", (digest,)).fetchone()
+        row = self._db.execute(
+            "SELECT passed_at FROM dry_runs WHERE digest = ?", (digest,)
+        ).fetchone()
         return row["passed_at"] if row else None
 
     # ---- blends and submissions ------------------------------------------------------------------
@@ -239,7 +251,9 @@ class Ledger:
 
     def blend(self, blend_id: str) -> dict[str, Any] | None:
         """A blend's record by id, or None."""
-        row = self._db.execute("SELECT record FROM blends WHERE blend_id = ?", (blend_id,)).fetchone()
+        row = self._db.execute(
+            "SELECT record FROM blends WHERE blend_id = ?", (blend_id,)
+        ).fetchone()
         return json.loads(row["record"]) if row else None
 
     def add_submission(self, submission: Submission) -> None:
@@ -277,7 +291,9 @@ class Ledger:
         ).fetchone()
         return _submission(row)
 
-    def submissions(self, remote: str | None = None, competition: str | None = None) -> list[Submission]:
+    def submissions(
+        self, remote: str | None = None, competition: str | None = None
+    ) -> list[Submission]:
         """Submissions, oldest first."""
         rows = self._db.execute("SELECT * FROM submissions ORDER BY created_at, rowid").fetchall()
         return [

@@ -52,7 +52,9 @@ def read_manifest(folder: Path, run_id: str, script_sha256: str | None) -> dict[
     """
     path = folder / MANIFEST_FILE
     if not path.is_file():
-        raise ContractError(f"Run {run_id} has no {MANIFEST_FILE}: the kernel did not finish its outputs.")
+        raise ContractError(
+            f"Run {run_id} has no {MANIFEST_FILE}: the kernel did not finish its outputs."
+        )
     try:
         manifest = json.loads(path.read_text("utf-8"))
     except ValueError as error:
@@ -93,7 +95,9 @@ def read_outputs(
         ContractError: A small file is missing or altered, or a table's form or values are wrong.
     """
     manifest = read_manifest(folder, run_id, script_sha256)
-    small = [FileRecord(f.path, f.size, f.sha256) for f in manifest_files(manifest) if is_small(f.path)]
+    small = [
+        FileRecord(f.path, f.size, f.sha256) for f in manifest_files(manifest) if is_small(f.path)
+    ]
     faults = file_faults(folder, small)
     if faults:
         raise ContractError(f"Run {run_id}: {faults[0]}.", more(faults) or "Pull it again.")
@@ -139,7 +143,9 @@ def _read_table(path: Path, columns: list[str], run_id: str) -> "pd.DataFrame":
     bad = ~np.isfinite(frame[numeric].to_numpy(dtype=float)).all(axis=1)
     if bad.any():
         first = frame.loc[bad, ID_COLUMN].iloc[0]
-        raise ContractError(f"Run {run_id}: {path.name} holds {int(bad.sum())} bad rows (first id {first}).")
+        raise ContractError(
+            f"Run {run_id}: {path.name} holds {int(bad.sum())} bad rows (first id {first})."
+        )
     predictions = frame[[name for name in columns if name.startswith(PREDICTION_PREFIX)]].to_numpy()
     if predictions.min() < 0 or predictions.max() > 1:
         raise ContractError(f"Run {run_id}: {path.name} holds predictions outside 0..1.")

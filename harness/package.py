@@ -32,7 +32,9 @@ CODE_SLUG = "harness-kernels-code"
 ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # archives of equal content are equal bytes
 
 
-def build_dataset(folder: Path, slug: str, title: str, license_name: str, about: str) -> DatasetBuild:
+def build_dataset(
+    folder: Path, slug: str, title: str, license_name: str, about: str
+) -> DatasetBuild:
     """Describe a folder's payload and write its manifest, metadata and README beside it.
 
     Args:
@@ -45,7 +47,9 @@ def build_dataset(folder: Path, slug: str, title: str, license_name: str, about:
         for path in sorted(folder.rglob("*"))
         if path.is_file()
         and path.relative_to(folder).as_posix() not in skip
-        and not any(part.startswith(".") or part == "__pycache__" for part in path.relative_to(folder).parts)
+        and not any(
+            part.startswith(".") or part == "__pycache__" for part in path.relative_to(folder).parts
+        )
     )
     digest = text_digest(*(f"{file.path} {file.sha256}" for file in files))
     (folder / README).write_text(f"# {title}\n\n{about}\n", encoding="utf-8")
@@ -62,7 +66,9 @@ def build_code(workspace: Path, datasets_folder: Path) -> DatasetBuild:
     folder = datasets_folder / CODE_SLUG
     shutil.rmtree(folder / "kernels", ignore_errors=True)
     shutil.copytree(
-        workspace / "kernels", folder / "kernels", ignore=shutil.ignore_patterns("__pycache__", ".*")
+        workspace / "kernels",
+        folder / "kernels",
+        ignore=shutil.ignore_patterns("__pycache__", ".*"),
     )
     return build_dataset(
         folder,
@@ -105,7 +111,9 @@ def build_weights(workspace: Path, datasets_folder: Path, backbone: str) -> Data
                 check=False,
             )
             if done.returncode != 0 or not made.is_file():
-                LOGGER.info("no weights of %s on this machine: %s", backbone, done.stderr.strip()[-300:])
+                LOGGER.info(
+                    "no weights of %s on this machine: %s", backbone, done.stderr.strip()[-300:]
+                )
                 if "FileNotFoundError" in done.stderr or "ModuleNotFoundError" in done.stderr:
                     shutil.rmtree(folder, ignore_errors=True)
                     return None
@@ -157,7 +165,7 @@ def publish(
         if current is None:
             remote.create_dataset(handle, build, uploads)
         else:
-            remote.create_dataset_version(handle, build, uploads, notes=f"digest {build.digest}")
+            remote.create_dataset_version(handle, uploads, notes=f"digest {build.digest}")
     if not wait:
         return None
     version = remote.wait_for_dataset(handle, current or 0, progress)
@@ -175,7 +183,7 @@ def publish(
 
 
 def _remote_digest(remote: KaggleRemote, handle: Handle) -> str | None:
-    text = remote.dataset_text(handle, MANIFEST, Path())
+    text = remote.dataset_text(handle, MANIFEST)
     try:
         return str(json.loads(text)["digest"]) if text else None
     except (ValueError, KeyError, TypeError):

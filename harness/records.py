@@ -55,7 +55,9 @@ class Handle:
         """Read a handle (ConfigError shows the form)."""
         match = HANDLE_PATTERN.match(text)
         if match is None:
-            raise ConfigError(f"{text!r} is no handle.", "Write owner/slug or owner/slug/versions/3.")
+            raise ConfigError(
+                f"{text!r} is no handle.", "Write owner/slug or owner/slug/versions/3."
+            )
         owner, slug, version = match.groups()
         return cls(owner, slug, int(version) if version else None)
 

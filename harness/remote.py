@@ -102,7 +102,7 @@ class _HttpClient(KaggleHttpClient):  # type: ignore[misc]  # kagglesdk has no t
     @property
     def base(self) -> str:
         """URL under which services are found."""
-        return self._get_request_url("", "").rstrip("/")
+        return str(self._get_request_url("", "")).rstrip("/")
 
     @property
     def session(self) -> requests.Session:
@@ -284,7 +284,7 @@ class KaggleRemote:
             if not token:
                 return found
 
-    def dataset_text(self, handle: Handle, name: str, scratch: Path) -> str | None:
+    def dataset_text(self, handle: Handle, name: str) -> str | None:
         """A small text file of a dataset's current version, or None when it has none of that name."""
         request = dataset_types.ApiDownloadDatasetRequest()
         request.owner_slug, request.dataset_slug = handle.owner, handle.slug
@@ -309,16 +309,16 @@ class KaggleRemote:
         answer = self._write(f"creation of {handle}", self._datasets.create_dataset, request)
         _check_dataset_answer(handle, answer)
 
-    def create_dataset_version(
-        self, handle: Handle, build: DatasetBuild, uploads: list[Path], notes: str
-    ) -> None:
+    def create_dataset_version(self, handle: Handle, uploads: list[Path], notes: str) -> None:
         """Upload files and publish them as a new version: a full snapshot."""
         tokens = self._upload_all(uploads)
         body = dataset_types.ApiCreateDatasetVersionRequestBody()
         body.version_notes, body.files = notes, tokens
         request = dataset_types.ApiCreateDatasetVersionRequest()
         request.owner_slug, request.dataset_slug, request.body = handle.owner, handle.slug, body
-        answer = self._write(f"new version of {handle}", self._datasets.create_dataset_version, request)
+        answer = self._write(
+            f"new version of {handle}", self._datasets.create_dataset_version, request
+        )
         _check_dataset_answer(handle, answer)
 
     def wait_for_dataset(
@@ -337,7 +337,9 @@ class KaggleRemote:
             request.owner_slug, request.dataset_slug = handle.owner, handle.slug
             status = ""
             try:
-                answer = self._read(f"status of {handle}", self._datasets.get_dataset_status, request)
+                answer = self._read(
+                    f"status of {handle}", self._datasets.get_dataset_status, request
+                )
                 status = str(answer.status.name)
             except requests.HTTPError as error:
                 # A new dataset or version may be unknown for some seconds.
@@ -355,7 +357,8 @@ class KaggleRemote:
             time.sleep(wait)
             wait = min(wait * 1.5, 10.0)
         raise RemoteUnavailable(
-            f"Dataset {handle} was not ready after {DATASET_WAIT_S:.0f} s.", "Run the same command again."
+            f"Dataset {handle} was not ready after {DATASET_WAIT_S:.0f} s.",
+            "Run the same command again.",
         )
 
     def _upload_all(self, paths: list[Path]) -> list[Any]:

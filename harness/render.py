@@ -2,7 +2,7 @@
 
 import pprint
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from string import Template
 
@@ -18,8 +18,8 @@ LINE_WIDTH = 100
 
 def backbone_of(config: AnyConfig) -> str | None:
     """The timm name a config trains, or None for stories without a network."""
-    names = {field.name for field in fields(config)}
-    return str(getattr(config, "backbone")) if "backbone" in names else None
+    value = vars(config).get("backbone")
+    return None if value is None else str(value)
 
 
 def configure(strategy: Strategy, spec: RunSpec) -> Profiles:

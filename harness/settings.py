@@ -102,9 +102,13 @@ def load_settings(
     values["remote"] = remote or values["remote"] or "local"
     values["profile"] = profile or values["profile"]
     if values["remote"] not in REMOTES:
-        raise ConfigError(f"remote is {values['remote']!r}.", f"Choose one of: {', '.join(REMOTES)}.")
+        raise ConfigError(
+            f"remote is {values['remote']!r}.", f"Choose one of: {', '.join(REMOTES)}."
+        )
     if values["profile"] not in (None, *PROFILES):
-        raise ConfigError(f"profile is {values['profile']!r}.", f"Choose one of: {', '.join(PROFILES)}.")
+        raise ConfigError(
+            f"profile is {values['profile']!r}.", f"Choose one of: {', '.join(PROFILES)}."
+        )
     state = Path(values["state"] or ".harness")
     activate_workspace(workspace)
     return Settings(

@@ -155,7 +155,7 @@ def draw_anatomy(seed: Seed) -> Anatomy:
         rib_strength=rng.uniform(0.12, 0.22),
         vessels=rng.uniform(0.03, 0.11),
         shoulders=rng.uniform(0.0, 0.12),
-        stomach=rng.choice([0.0, rng.uniform(0.03, 0.06)]),
+        stomach=float(rng.choice([0.0, rng.uniform(0.03, 0.06)])),
     )
 
 
@@ -166,7 +166,7 @@ def _body(anatomy: Anatomy, size: int) -> tuple[Floats, Floats]:
     """Attenuation (air 0, torso about 1) and the lungs' soft mask in [0, 1], both (size, size)."""
     rng = np.random.default_rng(anatomy.seed)
     a = anatomy
-    y, x = np.mgrid[0:size, 0:size].astype(np.float32) / size
+    y, x = _grid(size)
     across = (x - 0.5) / a.chest
 
     torso = _soft(_torso(a), size, 0.012)
@@ -238,8 +238,8 @@ def _lung(a: Anatomy, side: int) -> Floats:
 
 def _spine(a: Anatomy, x: Floats, y: Floats) -> Floats:
     """A column with a gap between vertebrae."""
-    column = np.exp(-(((x - 0.5) / a.spine) ** 4))
-    gaps = 0.5 + 0.5 * np.cos(2 * np.pi * y / 0.062)
+    column = np.exp(-(((x - 0.5) / a.spine) ** 4))  # (1, W)
+    gaps = 0.5 + 0.5 * np.cos(2 * np.pi * y / 0.062)  # (H, 1)
     result: Floats = column * (0.17 - 0.09 * gaps**4)
     return result
 
@@ -250,20 +250,23 @@ def _bones(a: Anatomy, size: int) -> Floats:
     front = np.zeros((size, size), np.uint8)
     s = np.linspace(0.0, 1.0, 16)
     broad = max(1, round(0.024 * size))
+    backs, fronts, collars = [], [], []
     for side in (-1, 1):
         for index in range(a.ribs):
             share = index / (a.ribs - 1)
             top = a.apex - 0.03 + share * (a.base_left - a.apex + 0.04)
-            reach = (a.chest - 0.4 * a.wall) * (0.55 + 0.45 * np.sqrt(np.clip(share * 2.2, 0, 1)))
+            reach = (a.chest - 0.4 * a.wall) * (0.55 + 0.45 * min(1.0, share * 2.2) ** 0.5)
             x = 0.5 + side * (a.spine + (reach - a.spine) * np.sin(0.5 * np.pi * s))
             y = top - 0.035 * np.sin(np.pi * np.clip(s * 1.4, 0, 1)) + a.rib_slope * s**2.2
-            for canvas, width in ((thick, broad), (thin, max(1, broad // 2))):
-                _line(canvas, x, y, width)
+            backs.append((x, y))
             bend = 0.5 + side * (reach - 0.6 * reach * s**1.5)  # the part in front, fainter
-            _line(front, bend, y[-1] + (0.09 + 0.5 * a.rib_slope) * s**0.8, broad)
-        collar = 0.5 + side * (0.06 + 0.30 * s)
-        for canvas, width in ((thick, broad + 1), (thin, max(1, broad // 2))):
-            _line(canvas, collar, a.apex + 0.035 - 0.07 * s + 0.02 * np.sin(2 * np.pi * s), width)
+            fronts.append((bend, y[-1] + (0.09 + 0.5 * a.rib_slope) * s**0.8))
+        rise = a.apex + 0.035 - 0.07 * s + 0.02 * np.sin(2 * np.pi * s)
+        collars.append((0.5 + side * (0.06 + 0.30 * s), rise))
+    _draw_lines(thick, backs, broad)
+    _draw_lines(thick, collars, broad + 1)
+    _draw_lines(thin, backs + collars, max(1, broad // 2))
+    _draw_lines(front, fronts, broad)
     bones = thick.astype(np.float32) - 0.4 * thin + 0.38 * front
     result: Floats = a.rib_strength * cv2.GaussianBlur(bones / 255.0, (0, 0), 0.0035 * size + 0.15)
     return result
@@ -281,7 +284,7 @@ def _vessels(rng: np.random.Generator, a: Anatomy, size: int) -> Floats:
             bow = rng.uniform(-0.12, 0.12)
             x = 0.5 + side * (0.075 + length * s * np.cos(angle))
             y = middle + 0.02 + length * s * np.sin(angle) * 1.15 + bow * s**2
-            _line(canvas, x, y, max(1, round(rng.uniform(0.003, 0.008) * size)))
+            _draw_lines(canvas, [(x, y)], max(1, round(rng.uniform(0.003, 0.008) * size)))
         hilum = _ellipse(0.5 + side * 0.085, middle + 0.02, 0.035, 0.06, side * -20.0)
         cv2.fillPoly(canvas, [_fixed(hilum, size)], 255, cv2.LINE_AA, SHIFT)
     result: Floats = cv2.GaussianBlur(canvas.astype(np.float32) / 255.0, (0, 0), 0.007 * size + 0.2)
@@ -299,15 +302,15 @@ def _opacity(rng: np.random.Generator, lungs: Floats, size: int) -> tuple[Floats
     kind = rng.choice(["patches", "zone", "haze"], p=[0.45, 0.25, 0.3])
     faint = rng.random() < 0.2
     strength = rng.uniform(0.08, 0.22) if faint else rng.uniform(0.28, 0.68)
-    y, x = np.mgrid[0:size, 0:size].astype(np.float32) / size
+    y, x = _grid(size)
     inside = np.argwhere(lungs > 0.7)
     cloud = np.clip(0.85 + 0.2 * _noise(rng, 14, size) + 0.28 * _noise(rng, 38, size), 0.2, 1.4)
 
     def spot(radius: float) -> Floats:
-        row, column = inside[rng.integers(len(inside))] / size
+        row, column = (inside[rng.integers(len(inside))] / size).tolist()
         stretch = rng.uniform(0.7, 1.4)
         distance = ((x - column) * stretch) ** 2 + ((y - row) / stretch) ** 2
-        result: Floats = np.exp(-((distance / radius**2) ** 1.3))
+        result: Floats = np.exp(-distance * np.sqrt(distance) / radius**3)
         return result
 
     if kind == "patches":
@@ -317,8 +320,10 @@ def _opacity(rng: np.random.Generator, lungs: Floats, size: int) -> tuple[Floats
     elif kind == "zone":
         shape = spot(rng.uniform(0.15, 0.24))
     else:
-        right, left = rng.permutation([1.0, rng.choice([0.3, 1.0])])  # one lung, or both
-        shape = np.where(x < 0.5, right, left) * _step(y - rng.uniform(0.25, 0.45), 0.35)
+        right, left = rng.permutation([1.0, rng.choice([0.3, 1.0])]).tolist()  # one lung, or both
+        shape = np.where(x < 0.5, right, left).astype(np.float32) * _step(
+            y - rng.uniform(0.25, 0.45), 0.35
+        )
         strength *= 0.8
     focus = (shape * lungs).astype(np.float32)
     spread = np.maximum(shape, 0.15)  # the rest of the lungs is a little less clear, too
@@ -338,9 +343,9 @@ def _pose(rng: np.random.Generator, size: int) -> Floats:
 
 def _expose(rng: np.random.Generator, attenuation: Floats, size: int) -> Bytes:
     """Attenuation becomes grey values: field, tone curve, blur, noise, marker."""
-    y, x = np.mgrid[0:size, 0:size].astype(np.float32) / size - 0.5
-    tilt = rng.normal(0.0, 0.06, 2)
-    field = 1.0 + tilt[0] * x + tilt[1] * y + 0.045 * _noise(rng, 3, size)
+    y, x = _grid(size)
+    tilt = rng.normal(0.0, 0.06), rng.normal(0.0, 0.06)
+    field = 1.0 + tilt[0] * (x - 0.5) + tilt[1] * (y - 0.5) + 0.045 * _noise(rng, 3, size)
     seen = np.clip(attenuation * field, 0.0, None)
     gain, gamma, fog = rng.uniform(0.92, 1.18), rng.uniform(1.1, 1.45), rng.uniform(0.0, 0.04)
     grey = fog + (1.0 - fog) * (1.0 - np.exp(-gain * seen**gamma)) * 1.15
@@ -366,6 +371,12 @@ def _entropy(seed: Seed, stream: int) -> list[int]:
     return [seed, stream] if isinstance(seed, int) else [*seed, stream]
 
 
+def _grid(size: int) -> tuple[Floats, Floats]:
+    """y of shape (H, 1) and x of shape (1, W), shares of the side: what is separable stays cheap."""
+    steps: Floats = (np.arange(size) / size).astype(np.float32)
+    return steps[:, None], steps[None, :]
+
+
 def _fixed(points: Floats, size: int) -> npt.NDArray[np.int32]:
     """Points in shares of the side as OpenCV's fixed-point pixels."""
     pixels: npt.NDArray[np.int32] = np.round(points * size * 2**SHIFT).astype(np.int32)
@@ -380,9 +391,9 @@ def _soft(outline: Floats, size: int, blur: float) -> Floats:
     return result
 
 
-def _line(canvas: Bytes, x: Any, y: Any, width: int) -> None:
-    points = np.stack(np.broadcast_arrays(x, y), axis=1)
-    pixels = [_fixed(points, len(canvas))]
+def _draw_lines(canvas: Bytes, lines: Sequence[tuple[Any, Any]], width: int) -> None:
+    """Open polylines, each as its x and y."""
+    pixels = [_fixed(np.stack(line, axis=1), len(canvas)) for line in lines]
     cv2.polylines(
         canvas,
         pixels,

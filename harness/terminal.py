@@ -25,7 +25,9 @@ def log_line(prefix: str, text: str) -> None:
     click.echo(click.style(f"  {prefix} | ", dim=True) + text, err=True)
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[str] = ()) -> None:
+def print_table(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[str] = ()
+) -> None:
     """A table on stdout: drawn for people, tab-separated when it goes into a pipe."""
     if not sys.stdout.isatty():
         for row in (columns, *rows):

@@ -80,7 +80,7 @@ def retry_wait(attempt: int, response: requests.Response | None) -> float:
             except ValueError:
                 wait = 1.0
         return min(max(wait, 0.0), LONGEST_WAIT_S)
-    return min(0.5 * 2**attempt, LONGEST_WAIT_S) * random.uniform(0.7, 1.3)
+    return min(0.5 * 2.0**attempt, LONGEST_WAIT_S) * random.uniform(0.7, 1.3)
 
 
 def retrying(what: str, call: Callable[[], Answer]) -> Answer:
@@ -215,4 +215,6 @@ def download(
                 raise ContractError(f"{target.name}: {mismatch}.", "Run the kernel again.")
         time.sleep(retry_wait(attempt, response))
     partial.unlink(missing_ok=True)
-    raise RemoteUnavailable(f"{target.name} could not be fetched ({mismatch}).", "Run the same command again.")
+    raise RemoteUnavailable(
+        f"{target.name} could not be fetched ({mismatch}).", "Run the same command again."
+    )

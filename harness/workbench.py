@@ -39,7 +39,9 @@ class Workbench:
             if self.settings.remote == "local":
                 from harness.emulator import connect
 
-                endpoint = self._stack.enter_context(connect(self.settings.local_folder, extra_env=self.kernel_environment))
+                endpoint = self._stack.enter_context(
+                    connect(self.settings.local_folder, extra_env=self.kernel_environment)
+                )
                 credentials = Credentials(endpoint.username, key=endpoint.key)
                 self._remote = KaggleRemote("local", credentials, endpoint.url)
             else:

@@ -78,7 +78,9 @@ class Competition:
 
     def __post_init__(self) -> None:
         require(bool(self.target_columns), f"{self.slug}: target_columns is empty")
-        require(self.kind in ("csv", "code"), f"{self.slug}: kind is {self.kind!r}, not csv or code")
+        require(
+            self.kind in ("csv", "code"), f"{self.slug}: kind is {self.kind!r}, not csv or code"
+        )
 
 
 # ---- how it is learned ----------------------------------------------------------------------------
@@ -232,6 +234,7 @@ class SimSiamConfig:
         name="sgd", lr=0.0125, weight_decay=1e-4, momentum=0.9, schedule="cosine"
     )
     ssl_augment: AugmentConfig = AugmentConfig()
+    ssl_frozen_norm: bool = False  # backbone's batch norms keep the statistics they came with
     projector_hidden: int = 2048
     projector_out: int = 2048
     predictor_hidden: int = 512
@@ -314,7 +317,9 @@ class Strategy:
     datasets: tuple[str, ...] = ()  # further slugs to mount, besides the backbone's weights
     in_blend: bool = True
     hours: str = "unknown"  # measured on Kaggle, with the date; "unknown" until somebody did
-    packages: tuple[str, ...] = ()  # what the kernel imports beyond numpy, pandas, scikit-learn, cv2
+    packages: tuple[
+        str, ...
+    ] = ()  # what the kernel imports beyond numpy, pandas, scikit-learn, cv2
 
 
 def fits_type(value: Any, hint: Any) -> bool:
@@ -343,7 +348,8 @@ def apply_overrides(config: Any, overrides: tuple[tuple[str, Any], ...]) -> Any:
         name, _, rest = dotted.partition(".")
         known = [field.name for field in fields(config)]
         require(
-            name in known, f"{type(config).__name__} has no field {name!r}; it has {', '.join(known)}"
+            name in known,
+            f"{type(config).__name__} has no field {name!r}; it has {', '.join(known)}",
         )
         if rest:
             inner = getattr(config, name)

@@ -114,8 +114,10 @@ def manifest_faults(manifest: Any) -> list[str]:
         return faults
     if manifest["schema_version"] != SCHEMA_VERSION:
         return [
-            f"{MANIFEST_FILE} has schema version {manifest['schema_version']!r}; "
-            f"this code reads {SCHEMA_VERSION}"
+            (
+                f"{MANIFEST_FILE} has schema version {manifest['schema_version']!r}; "
+                f"this code reads {SCHEMA_VERSION}"
+            )
         ]
     if not isinstance(manifest["files"], list):
         return [f"{MANIFEST_FILE}: 'files' is not a list"]

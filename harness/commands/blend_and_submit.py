@@ -48,15 +48,15 @@ def choose_competition(bench: Workbench, slug: str | None, runs: Sequence[Run]) 
         return competition_by_slug(bench.settings.workspace, slug)
     slugs = sorted({run.competition for run in runs if run.score_mean_fold is not None})
     if not slugs:
-        raise BlendError("There are no pulled runs yet.", "First: harness push STRATEGY, then: harness pull")
+        raise BlendError(
+            "There are no pulled runs yet.", "First: harness push STRATEGY, then: harness pull"
+        )
     if len(slugs) > 1:
         raise BlendError(f"Pulled runs belong to {', '.join(slugs)}.", "Choose with --competition.")
     return competition_by_slug(bench.settings.workspace, slugs[0])
 
 
-def choose_members(
-    bench: Workbench, competition: Competition, names: Sequence[str]
-) -> list[Run]:
+def choose_members(bench: Workbench, competition: Competition, names: Sequence[str]) -> list[Run]:
     """Runs by id, or all that a blend takes unasked."""
     if names:
         chosen = [bench.ledger.run(name) for name in dict.fromkeys(names)]
@@ -87,10 +87,13 @@ def sample_submission(bench: Workbench, competition: Competition) -> Path:
     return path
 
 
-def load_members(bench: Workbench, runs: Sequence[Run], competition: Competition) -> list[RunOutputs]:
+def load_members(
+    bench: Workbench, runs: Sequence[Run], competition: Competition
+) -> list[RunOutputs]:
     """Read and check every member's pulled files again: disks change."""
     return [
-        read_outputs(bench.outputs_folder(run), run.run_id, competition, run.script_sha256) for run in runs
+        read_outputs(bench.outputs_folder(run), run.run_id, competition, run.script_sha256)
+        for run in runs
     ]
 
 
@@ -124,7 +127,9 @@ def blend_and_submit(
     bench.ledger.add_blend(csv.stem, competition.slug, record)
     if dry_run:
         return BlendAndSubmitResult(blend, csv, record_path, None, warnings)
-    text = message or f"{blend.method} of {len(blend.members)}: " + ", ".join(m.run_id for m in blend.members)
+    text = message or f"{blend.method} of {len(blend.members)}: " + ", ".join(
+        m.run_id for m in blend.members
+    )
     submission = submit_file(bench, competition, csv, text)
     write_json(record_path, {**record, "submission": to_json(submission)})
     return BlendAndSubmitResult(blend, csv, record_path, submission, warnings)
@@ -207,7 +212,9 @@ def submit_file(bench: Workbench, competition: Competition, csv: Path, message: 
                     earlier.submission_id, status="REFUSED", error="cut off before it arrived"
                 )
                 continue
-            earlier = ledger.update_submission(earlier.submission_id, ref=found.ref, status="PENDING")
+            earlier = ledger.update_submission(
+                earlier.submission_id, ref=found.ref, status="PENDING"
+            )
         if earlier.status != "ERROR":
             bench.progress(f"this file was submitted already (reference {earlier.ref})")
             submission = earlier
@@ -233,7 +240,9 @@ def submit_file(bench: Workbench, competition: Competition, csv: Path, message: 
         try:
             ref = remote.submit(competition.slug, csv, f"{message} [{nonce}]")
         except SubmissionInvalid as error:
-            ledger.update_submission(submission.submission_id, status="REFUSED", error=error.message)
+            ledger.update_submission(
+                submission.submission_id, status="REFUSED", error=error.message
+            )
             raise
         submission = ledger.update_submission(submission.submission_id, ref=ref, status="PENDING")
         bench.progress(f"submitted as reference {ref}; waiting for the score")

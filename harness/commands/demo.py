@@ -7,7 +7,7 @@ submission limit; only the blended CSV and its record stay outside of it, in sub
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from harness.blending import Score, score_run
@@ -75,7 +75,7 @@ def demo(
         HarnessError: From the step that failed; what was reached stays in the demo's folder.
     """
     started = time.monotonic()
-    folder = settings.state / "demo" / datetime.now().strftime("%Y%m%d-%H%M%S")
+    folder = settings.state / "demo" / datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     settings = with_state(settings, folder)
     first = load_strategy(settings.workspace, strategies[0])
     competition = competition_by_slug(settings.workspace, first.competition)
@@ -100,16 +100,14 @@ def demo(
             if result.error is not None:
                 raise result.error
         progress("blending, validating and submitting")
-        rows = tuple(
-            _row(bench, result.run, progress) for result in results
-        )
+        rows = tuple(_row(bench, result.run) for result in results)
         blended = blend_and_submit(
             bench, competition.slug, [run.run_id for run in runs], "demo: blend"
         )
     return DemoResult(rows, blended, folder, time.monotonic() - started)
 
 
-def _row(bench: Workbench, run: Run, progress: Callable[[str], None]) -> DemoRow:
+def _row(bench: Workbench, run: Run) -> DemoRow:
     """Score a run out-of-fold, and its own submission on the leaderboard."""
     competition = competition_by_slug(bench.settings.workspace, run.competition)
     strategy = load_strategy(bench.settings.workspace, run.spec.strategy)

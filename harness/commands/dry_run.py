@@ -57,7 +57,9 @@ def dry_run(bench: Workbench, spec: RunSpec, logged: Callable[[str], None]) -> D
     data = find_competition_folder(bench.settings, competition.slug)
     solution = None
     if data is None:
-        drawn = draw_competition(folder / "drawn", n_unlabelled=48, n_labelled=64, n_test=24, size=128)
+        drawn = draw_competition(
+            folder / "drawn", n_unlabelled=48, n_labelled=64, n_test=24, size=128
+        )
         data, solution = drawn.data_folder, drawn.solution_csv
     add_competition(settings, competition, data, solution)
     small = replace(spec, profile=REHEARSAL_PROFILE, overrides=(), folds=None, seeds=None)
@@ -103,4 +105,6 @@ def dry_run(bench: Workbench, spec: RunSpec, logged: Callable[[str], None]) -> D
     seconds = time.monotonic() - started
     bench.ledger.record_dry_run(item.build.digest, seconds)
     assert result.run.score_mean_fold is not None
-    return DryRunResult(item.build, outputs, seconds, result.run.score_mean_fold, solution is not None)
+    return DryRunResult(
+        item.build, outputs, seconds, result.run.score_mean_fold, solution is not None
+    )

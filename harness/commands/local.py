@@ -78,7 +78,8 @@ def client_environment(settings: Settings) -> tuple[Endpoint, dict[str, str]]:
     with connect(settings.local_folder) as endpoint:
         if endpoint.embedded:
             raise ConfigError(
-                "The local Kaggle is not running.", "Start it in another terminal: harness local serve"
+                "The local Kaggle is not running.",
+                "Start it in another terminal: harness local serve",
             )
         scratch = settings.local_folder / "client"
         scratch.mkdir(parents=True, exist_ok=True)
@@ -106,7 +107,8 @@ def reset(settings: Settings) -> bool:
         state.close()
     if active:
         raise ConfigError(
-            f"{len(active)} kernels still run on the local Kaggle.", "Wait for them: harness watch --follow"
+            f"{len(active)} kernels still run on the local Kaggle.",
+            "Wait for them: harness watch --follow",
         )
     shutil.rmtree(folder)
     return True

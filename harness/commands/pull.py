@@ -31,9 +31,7 @@ class PullResult:
     error: HarnessError | None = None
 
 
-def pull(
-    bench: Workbench, runs: Sequence[Run], checkpoints: bool = False
-) -> list[PullResult]:
+def pull(bench: Workbench, runs: Sequence[Run], checkpoints: bool = False) -> list[PullResult]:
     """Fetch and check each finished run. One run's fault does not stop the others."""
     results = []
     for run in runs:
@@ -94,7 +92,9 @@ def safe_listing(run: Run, listing: OutputListing) -> dict[str, str]:
     """
     for name, _ in listing.files:
         if not is_safe_relative(name):
-            raise ContractError(f"Run {run.run_id}: the service lists {name!r}, outside the output folder.")
+            raise ContractError(
+                f"Run {run.run_id}: the service lists {name!r}, outside the output folder."
+            )
     return dict(listing.files)
 
 

@@ -24,9 +24,9 @@ class PushResult:
     """What became of one strategy."""
 
     run: Run
-    already_there: bool
     rehearsed_at: str | None  # when a dry run of these bytes passed
     warnings: tuple[str, ...]
+    already_there: bool
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def _push_one(bench: Workbench, item: Prepared, force: bool) -> PushResult:
             run = settle_intent(bench, run)
         alive = run.state not in (RunState.ERROR, RunState.CANCEL_ACKNOWLEDGED, RunState.REJECTED)
         if alive and not force:
-            return PushResult(run, True, rehearsed_at, build.warnings)
+            return PushResult(run, rehearsed_at, build.warnings, already_there=True)
     versions = {
         dataset.slug: {
             "digest": dataset.digest,
@@ -130,7 +130,9 @@ def _push_one(bench: Workbench, item: Prepared, force: bool) -> PushResult:
     folder = bench.run_folder(run)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CODE_FILE).write_text(build.source, encoding="utf-8")
-    (folder / "kernel-metadata.json").write_text(json.dumps(build.metadata, indent=2) + "\n", "utf-8")
+    (folder / "kernel-metadata.json").write_text(
+        json.dumps(build.metadata, indent=2) + "\n", "utf-8"
+    )
     try:
         version = remote.push_kernel(build)
     except PushRejected as error:
@@ -139,7 +141,7 @@ def _push_one(bench: Workbench, item: Prepared, force: bool) -> PushResult:
     run = ledger.update_run(
         run.run_id, version=version, state=RunState.QUEUED, pushed_at=utc_now(), failure=None
     )
-    return PushResult(run, False, rehearsed_at, build.warnings)
+    return PushResult(run, rehearsed_at, build.warnings, already_there=False)
 
 
 def settle_intent(bench: Workbench, run: Run) -> Run:

@@ -22,7 +22,9 @@ def refresh(bench: Workbench, runs: Sequence[Run] | None = None) -> list[Run]:
         if not run.state.is_final:
             status = bench.remote.kernel_status(run.kernel)
             if status.state is not run.state or status.failure != run.failure:
-                run = bench.ledger.update_run(run.run_id, state=status.state, failure=status.failure)
+                run = bench.ledger.update_run(
+                    run.run_id, state=status.state, failure=status.failure
+                )
         fresh.append(run)
     return fresh
 

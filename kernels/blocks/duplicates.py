@@ -14,7 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-THUMBNAIL_SIDE = 64  # pixels; at 32 strangers of one build reach 0.966 on real films, at 64 they do not
+THUMBNAIL_SIDE = 64  # pixels; at 32 real films of strangers reach 0.966, at 64 they do not
 CLOSEST_FEW = 5  # mutual neighbours are looked for among so many
 THUMBNAIL_ROWS = 1024  # correlated at once: 1024 x N float32
 ALARM_LEAST = 10  # films in one group that nobody would take ten of

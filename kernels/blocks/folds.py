@@ -1,7 +1,8 @@
 """Cross-validation folds, the same for every strategy: stratified, grouped where groups are known.
 
 Groups come from a table's ``group`` column (patients), else from near-copies among the images. The same
-rows, count and seed always give the same folds, so that members of a blend share them.
+rows, count and seed give the same folds everywhere: members of a blend share them, wherever they ran.
+That is why numpy does it here: scikit-learn's grouped splitter shuffles differently from version to version.
 """
 
 from collections.abc import Iterator
@@ -14,21 +15,22 @@ from kernels.config import FoldsConfig
 def assign_folds(targets: np.ndarray, groups: np.ndarray, count: int, seed: int) -> np.ndarray:
     """The fold of each row.
 
+    Greedy: groups in a shuffled order, the largest and most one-sided first, each to the fold that it
+    leaves the classes most evenly spread over; the smallest such fold, then the first.
+
     Args:
-        targets: Integer classes, shape (N,).
+        targets: Classes, shape (N,).
         groups: Group numbers, shape (N,); rows of one group share a fold.
         count: Number of folds.
-        seed: Shuffles the rows.
+        seed: Shuffles the groups.
 
     Returns:
         Integers in 0..count-1, shape (N,).
 
     Raises:
-        ValueError: If a class has fewer rows than there are folds (class and count named).
+        ValueError: If a class has fewer rows, or the table fewer groups, than there are folds.
     """
-    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
-
-    classes, sizes = np.unique(targets, return_counts=True)
+    classes, codes, sizes = np.unique(targets, return_inverse=True, return_counts=True)
     if len(classes) < 2:
         raise ValueError(f"all {len(targets)} labels are {classes.tolist()}; two classes are needed")
     if sizes.min() < count:
@@ -36,14 +38,24 @@ def assign_folds(targets: np.ndarray, groups: np.ndarray, count: int, seed: int)
             f"class {classes[sizes.argmin()]} has {sizes.min()} rows, fewer than {count} folds; "
             "use fewer folds"
         )
-    grouped = len(np.unique(groups)) < len(groups)
-    splitter = (StratifiedGroupKFold if grouped else StratifiedKFold)(
-        n_splits=count, shuffle=True, random_state=seed
-    )
-    folds = np.full(len(targets), -1)
-    splits = splitter.split(targets[:, None], targets, groups if grouped else None)
-    for fold, (_, held_out) in enumerate(splits):
-        folds[held_out] = fold
+    _, members = np.unique(groups, return_inverse=True)
+    members = members.reshape(-1)
+    if members.max() + 1 < count:
+        raise ValueError(f"{members.max() + 1} groups cannot fill {count} folds; use fewer folds")
+    table = np.zeros((members.max() + 1, len(classes)))  # rows of each group by class
+    np.add.at(table, (members, codes.reshape(-1)), 1)
+    order = np.random.default_rng(seed).permutation(len(table))
+    order = order[np.argsort(-table[order].std(axis=1), kind="stable")]
+    filled = np.zeros((count, len(classes)))
+    fold_of_group = np.empty(len(table), dtype=np.intp)
+    for group in order:
+        # Shares of each class in each fold, for each choice of the fold that this group goes to.
+        shares = (filled + np.eye(count)[:, :, None] * table[group]) / sizes
+        unevenness = shares.std(axis=1).mean(axis=1).round(12)  # rounded: ties must be ties everywhere
+        best = np.lexsort((filled.sum(axis=1), unevenness))[0]
+        filled[best] += table[group]
+        fold_of_group[group] = best
+    folds: np.ndarray = fold_of_group[members]
     return folds
 
 

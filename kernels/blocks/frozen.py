@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kernels.blocks.augment import augment_batch
 from kernels.blocks.devices import Compute
 from kernels.blocks.losses import build_loss
 from kernels.blocks.models import ClassifierHead
@@ -20,6 +19,7 @@ from kernels.blocks.predicting import logistic, run_views
 from kernels.blocks.samplers import count_batches, epoch_order, split_batches
 from kernels.blocks.seed import derive_seed
 from kernels.blocks.training import fit_model
+from kernels.blocks.tta import random_tta_views
 from kernels.config import AugmentConfig, HeadConfig, TrainConfig
 
 
@@ -46,15 +46,14 @@ def run_random_views(
     Raises:
         ValueError: If count is below 1.
     """
-    if count < 1:
-        raise ValueError(f"{count} views; at least 1 (the plain one)")
-    rng = np.random.default_rng(seed)
-    passes = []
-    for index in range(count):  # one view at a time: eight of 4,000 films would be 1.6 GB
-        seen = films if index == 0 else augment_batch(films, augment, films.shape[1], rng)
-        outputs = run_views(network, seen, ("plain",), batch_size, compute)
-        passes.append(np.concatenate([output for _, output in outputs]))
-    return np.stack(passes)
+    return np.stack(
+        [
+            np.concatenate(
+                [out for _, out in run_views(network, view, ("plain",), batch_size, compute)]
+            )
+            for view in random_tta_views(films, augment, count, seed)
+        ]
+    )
 
 
 def fit_feature_head(

@@ -39,7 +39,7 @@ def grad_cam(model: Any, images: Tensor, output: int = 0, positive: bool = True)
     with torch.no_grad():
         maps = model.backbone(images)
     with torch.enable_grad():
-        maps = maps.detach().float().requires_grad_(True)
+        maps = maps.detach().float().requires_grad_()
         logits = model.tail(maps)
         score = logits[:, output] if logits.ndim == 2 else logits
         if not positive:

@@ -59,7 +59,9 @@ class OutputWriter:
         """Predictions of one fold's model on every test row."""
         self._extend(self._test, ids, seed, fold, predictions)
 
-    def add_unlabelled(self, ids: Sequence[str], seed: int, fold: int, predictions: np.ndarray) -> None:
+    def add_unlabelled(
+        self, ids: Sequence[str], seed: int, fold: int, predictions: np.ndarray
+    ) -> None:
         """Predictions of one fold's model on unlabelled rows (optional)."""
         self._extend(self._unlabelled, ids, seed, fold, predictions)
 
@@ -86,7 +88,9 @@ class OutputWriter:
         """The competition's metric on one fold, for a log line."""
         return float(score_metric(self.competition.metric, targets, predictions))
 
-    def finish(self, spec: dict[str, Any], config: Any, versions: dict[str, str], script_sha256: str) -> None:
+    def finish(
+        self, spec: dict[str, Any], config: Any, versions: dict[str, str], script_sha256: str
+    ) -> None:
         """Write every table, metrics.json, submission.csv and, last of all, the manifest.
 
         Raises:
@@ -165,7 +169,12 @@ class OutputWriter:
         write_rows(path, [self.competition.id_column, *self.competition.target_columns], rows)
 
     def _extend(
-        self, rows: list[tuple[Any, ...]], ids: Sequence[str], seed: int, fold: int, predictions: np.ndarray
+        self,
+        rows: list[tuple[Any, ...]],
+        ids: Sequence[str],
+        seed: int,
+        fold: int,
+        predictions: np.ndarray,
     ) -> None:
         for name, row in zip(ids, self._columns(ids, predictions, "predictions"), strict=True):
             rows.append((name, seed, fold, *row))

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from kernels.blocks.augment import augment_batch
 from kernels.blocks.devices import Compute
@@ -62,6 +63,8 @@ def pretrain(
     for epoch in range(1, config.ssl_epochs + 1):
         started = time.monotonic()
         model.train()
+        if config.ssl_frozen_norm:
+            keep_norm_statistics(model.backbone)
         losses, kept = [], []
         for step, (first, second) in enumerate(
             prefetch(paired_views(films, partners, batch_size, config, rng))
@@ -114,7 +117,8 @@ def draw_pairs(
     count: int, partners: np.ndarray, share: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """One epoch of pairs: every film once as first, beside itself or, with probability ``share``, its
-    partner. Two integer arrays of shape (count,)."""
+    partner. Two integer arrays of shape (count,).
+    """
     first = rng.permutation(count)
     return first, np.where(rng.random(count) < share, partners[first], first)
 
@@ -136,6 +140,17 @@ def paired_views(
             augment_batch(films[first[rows]], config.ssl_augment, size, rng),
             augment_batch(films[second[rows]], config.ssl_augment, size, rng),
         )
+
+
+def keep_norm_statistics(module: nn.Module) -> None:
+    """Batch norms to eval mode; their scales and shifts still learn. ``train()`` undoes it.
+
+    Statistics of small, cropped films replace those of ImageNet within a few steps, and alone cost more
+    than SimSiam can give: frozen lite0 features on 814 films fell from AUC 0.988 to 0.966.
+    """
+    for part in module.modules():
+        if isinstance(part, nn.modules.batchnorm._BatchNorm):
+            part.eval()
 
 
 def ssl_optimiser(model: SimSiam, config: SimSiamConfig) -> torch.optim.Optimizer:

@@ -11,7 +11,7 @@ import numpy as np
 def seed_everything(seed: int) -> None:
     """Seed Python, numpy and, when it is already imported, torch (all devices)."""
     random.seed(seed)
-    np.random.seed(seed % 2**32)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 (libraries still use the global one)
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.manual_seed(seed)

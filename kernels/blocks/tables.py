@@ -54,7 +54,9 @@ def check_tables(tables: Tables, target_columns: Sequence[str]) -> None:
     ):
         repeated = frame.loc[frame["id"].duplicated(), "id"]
         if len(repeated):
-            raise ValueError(f"{len(repeated)} duplicated ids among {name} (first: {repeated.iloc[0]})")
+            raise ValueError(
+                f"{len(repeated)} duplicated ids among {name} (first: {repeated.iloc[0]})"
+            )
     if not len(tables.labelled):
         raise ValueError("no labelled images: nothing to train on")
     if not len(tables.test):
@@ -62,10 +64,14 @@ def check_tables(tables: Tables, target_columns: Sequence[str]) -> None:
     for column in target_columns:
         missing = tables.labelled.loc[tables.labelled[column].isna(), "id"]
         if len(missing):
-            raise ValueError(f"{len(missing)} labels of {column!r} are empty (first: {missing.iloc[0]})")
+            raise ValueError(
+                f"{len(missing)} labels of {column!r} are empty (first: {missing.iloc[0]})"
+            )
         odd = tables.labelled.loc[~tables.labelled[column].isin([0, 1]), "id"]
         if len(odd):
-            raise ValueError(f"{len(odd)} labels of {column!r} are not 0 or 1 (first: {odd.iloc[0]})")
+            raise ValueError(
+                f"{len(odd)} labels of {column!r} are not 0 or 1 (first: {odd.iloc[0]})"
+            )
     shared = set(tables.labelled["id"]) & set(tables.test["id"])
     if shared:
         raise ValueError(f"{len(shared)} ids are both labelled and test (first: {min(shared)})")

@@ -3,7 +3,7 @@
 Two lists: named fixed views (strategy 2 of the write-up) and seeded random training views (strategy 1).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -74,11 +74,12 @@ def check_squares(images: np.ndarray) -> None:
 
 def random_tta_views(
     images: np.ndarray, augment: AugmentConfig, count: int, seed: int
-) -> list[np.ndarray]:
-    """Strategy 1's passes: the first plain, the others training augmentations.
+) -> Iterator[np.ndarray]:
+    """Strategy 1's passes: the first plain, the others training augmentations, made one at a time.
 
     Args:
         images: uint8, square, shape (B, S, S).
+        augment: What training drew its views from.
         count: Number of views, at least 1.
         seed: Equal seeds give equal views, so that a prediction can be made again.
 
@@ -86,11 +87,14 @@ def random_tta_views(
         ``count`` uint8 arrays of shape (B, S, S).
 
     Raises:
-        ValueError: If count is below 1 or the images are not uint8 squares.
+        ValueError: At once, if count is below 1 or the images are not uint8 squares.
     """
     check_squares(images)
     if count < 1:
-        raise ValueError(f"tta_views is {count}; at least 1 (the plain view)")
+        raise ValueError(f"{count} views; at least 1 (the plain one)")
     rng = np.random.default_rng(seed)
     size = images.shape[1]
-    return [images, *(augment_batch(images, augment, size, rng) for _ in range(count - 1))]
+    return (
+        images if index == 0 else augment_batch(images, augment, size, rng)
+        for index in range(count)
+    )

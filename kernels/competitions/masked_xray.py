@@ -24,7 +24,9 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 def index_images(folder: Path) -> dict[str, str]:
     """File paths by id, for every image directly in a folder; sorted, so order never depends on disk."""
     if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} does not exist; the competition's data is not where it should be")
+        raise FileNotFoundError(
+            f"{folder} does not exist; the competition's data is not where it should be"
+        )
     return {
         path.stem: str(path)
         for path in sorted(folder.iterdir())
@@ -50,7 +52,9 @@ def read_tables(folder: Path) -> Tables:
         frame = pd.read_csv(csv, dtype={id_column: str})
         absent = [name for name in (id_column, *columns) if name not in frame.columns]
         if absent:
-            raise ValueError(f"{csv_name} has no column {absent[0]!r}; it has {list(frame.columns)}")
+            raise ValueError(
+                f"{csv_name} has no column {absent[0]!r}; it has {list(frame.columns)}"
+            )
         files = index_images(folder / images)
         frame["id"] = frame[id_column]
         frame["path"] = frame["id"].map(lambda name: files.get(name) or files.get(Path(name).stem))
@@ -65,7 +69,9 @@ def read_tables(folder: Path) -> Tables:
     train = folder / "train"
     unlabelled = index_images(train) if train.is_dir() else {}
     tables = Tables(
-        unlabelled=pd.DataFrame({"id": list(unlabelled), "path": list(unlabelled.values())}, dtype=object),
+        unlabelled=pd.DataFrame(
+            {"id": list(unlabelled), "path": list(unlabelled.values())}, dtype=object
+        ),
         labelled=listed("val.csv", "val", target),
         test=listed("sample_submission.csv", "test"),
     )

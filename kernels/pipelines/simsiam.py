@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from kernels.blocks.checkpoints import save_classifier
 from kernels.blocks.devices import Compute, choose_compute
 from kernels.blocks.entry import say
 from kernels.blocks.features import extract_features
@@ -33,7 +34,6 @@ from kernels.blocks.simsiam import SimSiam, effective_rank, prediction_head, pro
 from kernels.blocks.tables import Tables
 from kernels.blocks.training import fit_classifier
 from kernels.config import SimSiamConfig
-
 
 # (seed, fold, training rows, held-out rows) -> classifier, history, and logits of each test-time view for
 # the held-out and the test films, (T, M, K) both.
@@ -125,7 +125,7 @@ def learn_from_unlabelled(
     writer: OutputWriter,
 ) -> dict[str, Any]:
     """SimSiam in place, its history and two checkpoints; returns facts for metrics.json."""
-    stem = file_stem(config.backbone)
+    stem = ssl_file_stem(config.backbone)
     torch.manual_seed(derive_seed(config.folds.seeds[0], "simsiam heads"))
     projector = projection_head(backbone.channels, config.projector_hidden, config.projector_out)
     model = SimSiam(
@@ -149,9 +149,7 @@ def learn_from_unlabelled(
         history = pretrain(model, films["unlabelled"], partners, config, compute, seed, probe)
     writer.write_history(f"{stem}_ssl_history", history)
     for name, module in ((f"{stem}_ssl_backbone", backbone.trunk), (f"{stem}_simsiam_full", model)):
-        save_checkpoint(
-            writer.checkpoint_path(f"{name}.pth"), module, config, config.ssl_epochs, None
-        )
+        save_ssl_weights(writer.checkpoint_path(f"{name}.pth"), module, config)
     if not history:
         return {"epochs": 0}
     first, last, before = history[1], history[-1], history[0]
@@ -182,7 +180,7 @@ def classify_in_folds(
     writer: OutputWriter,
 ) -> None:
     """A classifier in each fold, and predictions averaged over test-time views (logits)."""
-    stem = file_stem(config.backbone)
+    stem = ssl_file_stem(config.backbone)
     fit = frozen_fits if config.freeze_backbone and config.head.attention == "none" else film_fits
     fit_fold = fit(backbone, films, targets, config, compute, writer.fold_score)
     ids, test_ids = tables.labelled["id"].to_numpy(), tables.test["id"].tolist()
@@ -201,8 +199,16 @@ def classify_in_folds(
         )
         writer.write_history(f"{stem}_training_history_seed{seed}_fold{fold}", history)
         kept = next(row["epoch"] for row in history if row["kept"])
-        path = writer.checkpoint_path(f"{stem}_best_classifier_seed{seed}_fold{fold}.pth")
-        save_checkpoint(path, model, config, kept, score)
+        save_classifier(
+            writer.checkpoint_path(f"{stem}_best_classifier_seed{seed}_fold{fold}.pth"),
+            model,
+            config.head,
+            epoch=int(kept),
+            val_auc=float(score),
+            img_size=config.image_size,
+            seed=seed,
+            fold=fold,
+        )
     writer.note(
         tta={
             "views": config.tta_views,
@@ -309,26 +315,24 @@ def film_fits(
 
 def freeze(backbone: Backbone) -> None:
     """No gradients, and batch norms that stay as SimSiam left them."""
-    backbone.requires_grad_(False)
+    backbone.requires_grad_(requires_grad=False)
     backbone.frozen = True
     backbone.eval()
 
 
-def file_stem(backbone: str) -> str:
+def ssl_file_stem(backbone: str) -> str:
     """The write-ups name files after the network without its tag: tf_efficientnet_b0."""
     return backbone.partition(".")[0]
 
 
-def save_checkpoint(
-    path: Path, module: nn.Module, config: SimSiamConfig, epoch: int, val_auc: float | None
-) -> None:
+def save_ssl_weights(path: Path, module: nn.Module, config: SimSiamConfig) -> None:
     """Weights and plain values under the write-up's keys; loads with weights_only=True."""
     torch.save(
         {
             "model_name": config.backbone,
             "model_state_dict": {key: value.cpu() for key, value in module.state_dict().items()},
-            "epoch": int(epoch),
-            "val_auc": None if val_auc is None else float(val_auc),
+            "epoch": int(config.ssl_epochs),
+            "val_auc": None,  # no label was seen
             "img_size": int(config.image_size),
             "freeze_backbone": bool(config.freeze_backbone),
         },

@@ -6,15 +6,17 @@ import subprocess
 from pathlib import Path
 
 import pytest
-
 from e2e_tools import PLANTED, QUICK_PIPELINE, ROOT, Workspace
+
 from harness.synthetic import draw_competition
 
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory) -> Workspace:
     folder = tmp_path_factory.mktemp("workspace")
-    shutil.copytree(ROOT / "kernels", folder / "kernels", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        ROOT / "kernels", folder / "kernels", ignore=shutil.ignore_patterns("__pycache__")
+    )
     shutil.copy(ROOT / "pyproject.toml", folder)
     home = tmp_path_factory.mktemp("home")
     (home / ".kaggle").mkdir()

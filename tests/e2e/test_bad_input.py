@@ -47,7 +47,9 @@ def test_an_unreachable_kaggle_is_no_traceback(workspace, tmp_path):
     (tmp_path / ".kaggle" / "kaggle.json").write_text('{"username": "u", "key": "k"}')
     (tmp_path / ".kaggle" / "kaggle.json").chmod(0o600)
     # Every request of the official client goes to a proxy that nobody serves.
-    line = refused(workspace, "push", "quick", "--remote", "kaggle", HOME=str(tmp_path), KAGGLE_API_TOKEN="")
+    line = refused(
+        workspace, "push", "quick", "--remote", "kaggle", HOME=str(tmp_path), KAGGLE_API_TOKEN=""
+    )
     assert "again" in line
 
 

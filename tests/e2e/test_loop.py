@@ -6,7 +6,6 @@ import json
 import time
 
 import pytest
-
 from e2e_tools import PLANTED, QUICK_PIPELINE
 
 
@@ -96,7 +95,14 @@ def test_checkpoints_come_only_when_asked(scored):
 
 def test_pull_mends_a_file_that_was_damaged_here(scored):
     workspace, _ = scored
-    path = workspace.folder / ".harness" / "runs" / "quick-small-1" / "outputs" / "test_predictions.csv"
+    path = (
+        workspace.folder
+        / ".harness"
+        / "runs"
+        / "quick-small-1"
+        / "outputs"
+        / "test_predictions.csv"
+    )
     good = path.read_bytes()
     path.write_bytes(good[:-20])
     damaged = workspace.run("blend-and-submit", "--runs", "quick-small-1", "--dry-run", ok=False)
@@ -128,7 +134,9 @@ def test_home_is_left_as_it_was(scored):
 
 
 def test_a_crash_gives_the_last_lines_and_the_logs_path(joined):
-    joined.add_strategy("crashing", "print('one step before')\nraise RuntimeError('CUDA out of memory')")
+    joined.add_strategy(
+        "crashing", "print('one step before')\nraise RuntimeError('CUDA out of memory')"
+    )
     joined.run("push", "crashing", "--profile", "small")
     joined.run("watch", "--follow")
     failed = joined.run("pull", ok=False)
@@ -185,7 +193,16 @@ def test_a_failing_dry_run_says_why(joined):
 
 def test_fold_and_set_make_experiments_of_their_own(joined):
     build = joined.json(
-        "render", "features_lr", "--profile", "small", "--fold", "1", "--set", "glcm_levels=16", "--tag", "coarse"
+        "render",
+        "features_lr",
+        "--profile",
+        "small",
+        "--fold",
+        "1",
+        "--set",
+        "glcm_levels=16",
+        "--tag",
+        "coarse",
     )
     assert "glcm_levels=16" in build["source"]
     assert "run_folds=(1,)" in build["source"]

@@ -35,7 +35,9 @@ def write_run(
     for fold in range(folds):
         rows = np.arange(fold, n, folds)
         writer.add_oof([ids[i] for i in rows], 0, fold, targets[rows], signal[rows])
-        writer.add_test([f"test{i:02d}" for i in range(n_test)], 0, fold, rng.random((n_test, width)))
+        writer.add_test(
+            [f"test{i:02d}" for i in range(n_test)], 0, fold, rng.random((n_test, width))
+        )
     writer.checkpoint_path("model_fold0.bin").write_bytes(b"weights")
     writer.finish({"strategy": "toy"}, None, {"python": "3"}, SCRIPT)
     return folder

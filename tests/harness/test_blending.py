@@ -4,15 +4,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from contract_runs import COMPETITION, read_run, write_run
 from hypothesis import given
 from hypothesis import strategies as st
+from test_ledger import new_run
 
-from contract_runs import COMPETITION, read_run, write_run
 from harness.blending import blend_by_auc, eligible_runs, proportional_weights, score_run
 from harness.errors import BlendError
 from harness.records import Handle, RunSpec, RunState
 from kernels.contract import ID_COLUMN
-from test_ledger import new_run
 
 TEST_IDS = [f"test{i:02d}" for i in range(20)]
 
@@ -42,7 +42,9 @@ def test_the_write_ups_weights_are_a_plain_mean():
 
 def test_a_blend_lies_between_its_members(members):
     blend = blend_by_auc(members, COMPETITION, TEST_IDS, floor=0.0)
-    means = np.stack([m.test.groupby(ID_COLUMN)["pred_label"].mean().loc[TEST_IDS] for m in members])
+    means = np.stack(
+        [m.test.groupby(ID_COLUMN)["pred_label"].mean().loc[TEST_IDS] for m in members]
+    )
     mixed = blend.predictions["label"].to_numpy()
     assert (mixed >= means.min(axis=0) - 1e-12).all()
     assert (mixed <= means.max(axis=0) + 1e-12).all()
@@ -78,7 +80,12 @@ def test_the_blends_score_is_nested(members):
     outputs = members[:2]
     fold = outputs[0].oof["fold"] == 0
     flipped = [
-        replace(m, oof=m.oof.assign(target_label=m.oof["target_label"].where(~fold, 1 - m.oof["target_label"])))
+        replace(
+            m,
+            oof=m.oof.assign(
+                target_label=m.oof["target_label"].where(~fold, 1 - m.oof["target_label"])
+            ),
+        )
         for m in outputs
     ]
     from harness.blending import _nested_mix, _side_by_side
@@ -119,8 +126,17 @@ def test_a_score_has_its_evidence(members):
 
 def done(strategy, number, **changes):
     spec = RunSpec(strategy, profile="cpu")
-    values = {"spec": spec, "state": RunState.COMPLETE, "score_mean_fold": 0.9, "competition": "toy"}
-    return new_run(run_id=f"{strategy}-{number}", kernel=Handle("me", strategy, number), **{**values, **changes})
+    values = {
+        "spec": spec,
+        "state": RunState.COMPLETE,
+        "score_mean_fold": 0.9,
+        "competition": "toy",
+    }
+    return new_run(
+        run_id=f"{strategy}-{number}",
+        kernel=Handle("me", strategy, number),
+        **{**values, **changes},
+    )
 
 
 def test_only_the_newest_comparable_runs_take_part_unasked():

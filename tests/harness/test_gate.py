@@ -22,7 +22,10 @@ def test_a_valid_submission_in_another_order_passes():
     [
         (SAMPLE.rename(columns={"label": "prob"}), ["columns are", "prob", "the sample has"]),
         (SAMPLE.iloc[:2], ["1 of 3 ids missing (first: c)", "0 unexpected"]),
-        (SAMPLE.assign(image_id=["a", "b", "z"]), ["1 of 3 ids missing", "1 unexpected (first: z)"]),
+        (
+            SAMPLE.assign(image_id=["a", "b", "z"]),
+            ["1 of 3 ids missing", "1 unexpected (first: z)"],
+        ),
         (pd.concat([SAMPLE, SAMPLE.iloc[:1]]), ["1 ids appear twice (first: a)"]),
         (SAMPLE.assign(label=[0.5, float("nan"), 0.5]), ["1 NaN, inf or text in 'label' (row 3)"]),
         (SAMPLE.assign(label=[0.5, float("inf"), 0.5]), ["row 3"]),
@@ -54,7 +57,7 @@ def test_ids_that_look_like_numbers_keep_their_zeros(tmp_path):
 def test_a_file_that_is_no_csv_is_one_line(tmp_path):
     path = tmp_path / "s.csv"
     path.write_bytes(b"\xff\xfe\x00broken")
-    with pytest.raises(SubmissionInvalid, match="s.csv"):
+    with pytest.raises(SubmissionInvalid, match=r"s\.csv"):
         check_submission(path, path, "image_id")
 
 

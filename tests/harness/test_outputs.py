@@ -4,8 +4,8 @@ import json
 
 import pandas as pd
 import pytest
-
 from contract_runs import SCRIPT, read_run, write_run
+
 from harness.errors import ContractError
 from harness.outputs import read_outputs
 from kernels.config import Competition
@@ -39,7 +39,15 @@ def test_several_targets_have_a_column_each(tmp_path):
     competition = Competition("multi", "Multi", "id", ("a", "b"), metric="macro_auc")
     folder = write_run(tmp_path / "r", competition=competition)
     outputs = read_outputs(folder, "r", competition, SCRIPT)
-    assert list(outputs.oof.columns) == ["id", "seed", "fold", "target_a", "target_b", "pred_a", "pred_b"]
+    assert list(outputs.oof.columns) == [
+        "id",
+        "seed",
+        "fold",
+        "target_a",
+        "target_b",
+        "pred_a",
+        "pred_b",
+    ]
 
 
 @pytest.mark.parametrize("name", [OOF_FILE, TEST_FILE, "metrics.json"])

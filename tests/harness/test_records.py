@@ -29,7 +29,9 @@ def test_handles_round_trip(owner, slug, version):
     assert Handle.parse(str(handle)) == handle
 
 
-@pytest.mark.parametrize("text", ["", "slug", "a/b/c", "a/b/versions/0", "a/../b", "a/b/versions/x", "a b/c"])
+@pytest.mark.parametrize(
+    "text", ["", "slug", "a/b/c", "a/b/versions/0", "a/../b", "a/b/versions/x", "a b/c"]
+)
 def test_other_texts_are_no_handles(text):
     with pytest.raises(ConfigError, match="owner/slug"):
         Handle.parse(text)

@@ -8,6 +8,7 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from test_ledger import new_run
 
 from harness import transport
 from harness.commands.pull import safe_listing
@@ -23,7 +24,6 @@ from harness.ledger import Ledger
 from harness.package import build_dataset, publish
 from harness.records import Handle, KernelBuild, RunSpec, RunState
 from harness.remote import Credentials, KaggleRemote, OutputListing, log_text
-from test_ledger import new_run
 
 SCRIPT = "from pathlib import Path\nprint('hello')\nPath('out.bin').write_bytes(bytes(5000))\n"
 
@@ -121,7 +121,9 @@ def test_a_flipped_byte_is_noticed_by_its_hash(remote, arm, tmp_path):
     import hashlib
 
     with pytest.raises(ContractError, match="sha256"):
-        remote.fetch(url, tmp_path / name, size=5000, sha256=hashlib.sha256(bytes(5000)).hexdigest())
+        remote.fetch(
+            url, tmp_path / name, size=5000, sha256=hashlib.sha256(bytes(5000)).hexdigest()
+        )
     assert list(tmp_path.iterdir()) == []
 
 

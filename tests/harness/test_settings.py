@@ -42,7 +42,9 @@ def test_outside_of_a_workspace_the_error_says_where_to_go(tmp_path):
 
 
 def test_options_beat_environment_beat_table(tmp_path, monkeypatch):
-    folder = workspace_with(tmp_path, '[tool.harness]\nremote = "kaggle"\nprofile = "cpu"\n', monkeypatch)
+    folder = workspace_with(
+        tmp_path, '[tool.harness]\nremote = "kaggle"\nprofile = "cpu"\n', monkeypatch
+    )
     assert load_settings(folder).remote == "kaggle"
     monkeypatch.setenv("HARNESS_REMOTE", "local")
     monkeypatch.setenv("HARNESS_PROFILE", "small")

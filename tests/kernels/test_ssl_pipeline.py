@@ -13,9 +13,10 @@ import pytest
 import torch
 
 from harness.synthetic import draw_film
+from kernels.blocks.checkpoints import load_classifier
 from kernels.blocks.devices import choose_compute
 from kernels.blocks.frozen import fit_feature_head, head_logits, run_random_views
-from kernels.blocks.models import Classifier, create_backbone
+from kernels.blocks.images import load_images
 from kernels.blocks.outputs import OutputWriter
 from kernels.blocks.paths import KagglePaths
 from kernels.blocks.pretraining import (
@@ -25,6 +26,7 @@ from kernels.blocks.pretraining import (
     set_ssl_rates,
     ssl_optimiser,
 )
+from kernels.blocks.seed import derive_seed
 from kernels.blocks.simsiam import SimSiam, prediction_head, projection_head
 from kernels.blocks.tables import Tables
 from kernels.competitions.masked_xray import COMPETITION
@@ -143,35 +145,35 @@ def test_facts_about_pairs_and_collapse_reach_the_metrics(frozen_run):
     assert metrics["tta"]["logit_spread"] > 0
 
 
-def test_classifier_checkpoints_hold_plain_values_and_the_ssl_backbone_untouched(frozen_run):
+def test_classifiers_load_with_the_ssl_backbone_untouched(frozen_run):
     folder = frozen_run / "checkpoints"
-    saved = torch.load(folder / f"{STEM}_best_classifier_seed0_fold1.pth", weights_only=True)
-    assert set(saved) == {
-        "model_name", "model_state_dict", "epoch", "val_auc", "img_size", "freeze_backbone",
-    }  # fmt: skip
-    assert (
-        saved["model_name"] == CONFIG.backbone and saved["epoch"] == 2 and saved["img_size"] == 32
-    )
-    model = Classifier(create_backbone(CONFIG.backbone, "random", 32, {}), CONFIG.head)
-    model.load_state_dict(saved["model_state_dict"])
-    trunk = torch.load(folder / f"{STEM}_ssl_backbone.pth", weights_only=True)["model_state_dict"]
+    model, facts = load_classifier(folder / f"{STEM}_best_classifier_seed0_fold1.pth")
+    assert facts["model_name"] == CONFIG.backbone and facts["epoch"] == 2
+    assert facts["img_size"] == 32 and facts["freeze_backbone"] is True
+    assert 0 <= facts["val_auc"] <= 1 and (facts["seed"], facts["fold"]) == (0, 1)
+    saved = torch.load(folder / f"{STEM}_ssl_backbone.pth", weights_only=True)
+    assert {
+        "model_name",
+        "model_state_dict",
+        "epoch",
+        "val_auc",
+        "img_size",
+        "freeze_backbone",
+    } == set(saved)
     # Frozen: parameters and batch-norm statistics are those that SimSiam left, bit for bit.
+    trunk = saved["model_state_dict"]
+    assert set(trunk) == set(model.backbone.trunk.state_dict())
     for key, value in model.backbone.trunk.state_dict().items():
         assert torch.equal(value, trunk[key]), key
 
 
 def test_the_saved_classifier_gives_the_written_predictions(frozen_run, tables):
-    saved = torch.load(
-        frozen_run / "checkpoints" / f"{STEM}_best_classifier_seed0_fold0.pth", weights_only=True
+    model, _ = load_classifier(
+        frozen_run / "checkpoints" / f"{STEM}_best_classifier_seed0_fold0.pth"
     )
-    model = Classifier(create_backbone(CONFIG.backbone, "random", 32, {}), CONFIG.head)
-    model.load_state_dict(saved["model_state_dict"])
-    from kernels.blocks.images import load_images
-    from kernels.blocks.seed import derive_seed
-
     films, _ = load_images(tables.test["path"].tolist(), 32, frozen_run.parent / "temp", "test")
     views = run_random_views(
-        model.eval(), films, CONFIG.train.augment, 2, derive_seed(0, "tta", "test"), 8,
+        model, films, CONFIG.train.augment, 2, derive_seed(0, "tta", "test"), 8,
         choose_compute("cpu", "float32"),
     )  # fmt: skip
     probs = torch.sigmoid(torch.from_numpy(views.mean(axis=0)[:, 0])).numpy()
@@ -274,6 +276,18 @@ def test_predictor_keeps_its_rate_while_the_others_fall():
     moving = ssl_optimiser(model, replace(CONFIG, ssl_optim=optim, fix_predictor_lr=False))
     set_ssl_rates(moving, 0.1)
     assert max(group["lr"] for group in moving.param_groups) == pytest.approx(0.005)
+
+
+def test_norm_statistics_stay_when_they_are_frozen_and_move_when_not():
+    for frozen in (True, False):
+        model = tiny_simsiam()
+        before = {key: value.clone() for key, value in model.backbone.state_dict().items()}
+        config = replace(CONFIG, ssl_frozen_norm=frozen, ssl_optim=OptimConfig(name="sgd", lr=0.1))
+        pretrain(model, films(16), np.arange(16), config, choose_compute("cpu", "float32"), 0, dict)
+        after = model.backbone.state_dict()
+        assert torch.equal(before["1.running_mean"], after["1.running_mean"]) == frozen
+        assert not torch.equal(before["0.weight"], after["0.weight"])
+        assert not torch.equal(before["1.weight"], after["1.weight"])
 
 
 def test_pretraining_stops_on_a_loss_that_is_no_number():

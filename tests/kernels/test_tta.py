@@ -61,10 +61,10 @@ def test_no_views_and_oblong_images_are_refused():
 
 def test_random_views_start_plain_and_follow_the_seed():
     images, config = squares(), AugmentConfig(crop_scale_min=0.8, rotation_deg=10)
-    views = random_tta_views(images, config, 5, seed=4)
+    views = list(random_tta_views(images, config, 5, seed=4))
     assert len(views) == 5 and np.array_equal(views[0], images)
     assert all(not np.array_equal(view, images) for view in views[1:])
-    again = random_tta_views(images, config, 5, seed=4)
+    again = list(random_tta_views(images, config, 5, seed=4))
     assert all(np.array_equal(one, other) for one, other in zip(views, again, strict=True))
-    other_seed = random_tta_views(images, config, 5, seed=5)
+    other_seed = list(random_tta_views(images, config, 5, seed=5))
     assert not np.array_equal(views[1], other_seed[1])

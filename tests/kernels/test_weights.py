@@ -155,6 +155,16 @@ def test_headless_weights_and_wrapped_checkpoints_load(tmp_path):
         create_backbone(ATTO, "other.pth", 32, {"my-dataset": tmp_path})
 
 
+def test_headless_swin_weights_are_not_renamed_on_the_way(tmp_path):
+    """Older timm takes a Swin file without classifier for Microsoft's own and shifts its layers."""
+    name = "swinv2_tiny_window8_256.ms_in1k"
+    headless = timm.create_model(name, pretrained=False, num_classes=0, img_size=64)
+    torch.save(headless.state_dict(), tmp_path / "ssl.pth")
+    backbone = create_backbone(name, "ssl.pth", 64, {"mine": tmp_path})
+    state = backbone.trunk.state_dict()
+    assert all(torch.equal(value, state[key]) for key, value in headless.state_dict().items())
+
+
 def test_position_table_is_resampled_to_the_image_size(tmp_path):
     write_weights(tmp_path, EVA_TINY)
     backbone = create_backbone(EVA_TINY, "pretrained", 56, {weights_slug(EVA_TINY): tmp_path})
