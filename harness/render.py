@@ -14,6 +14,7 @@ from kernels.config import AnyConfig, Profiles, Strategy, apply_overrides, check
 CODE_FILE = "script.py"
 GPU_SHAPE = "NvidiaTeslaT4"  # enable_gpu alone once gave a retired card: always name the machine
 LINE_WIDTH = 100
+TEMPLATE_NAMES = ("PROFILES", "SPEC", "DATASETS")  # what the template binds around the modules
 
 
 def backbone_of(config: AnyConfig) -> str | None:
@@ -72,6 +73,7 @@ def render_kernel(
             f"kernels.pipelines.{strategy.pipeline}",
         ],
         workspace,
+        reserved=TEMPLATE_NAMES,
     )
     title = kernel_title(strategy, spec)
     handle = Handle(owner, slugify(title))

@@ -1,8 +1,8 @@
 """Frozen configuration: what a competition, a strategy and each training story are made of.
 
-Plain values only (str, int, float, bool, None, tuples, nested configs), so that ``repr`` of a config
-evaluates back to it: that text is the literal at the end of every rendered kernel script. Nothing here
-imports torch, pandas or numpy, so that listing strategies stays instant.
+Plain values only (str, int, float, bool, None, tuples, nested configs), so that ``repr`` of a
+config evaluates back to it: that text is the literal at the end of every rendered kernel script.
+Nothing here imports torch, pandas or numpy, so that listing strategies stays instant.
 """
 
 import hashlib
@@ -15,6 +15,17 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 PROFILE_NAMES = ("full", "cpu", "small")
 # full: as on Kaggle's GPUs. cpu: a real result in minutes. small: a rehearsal in seconds.
 
+# The words that fields know; a misspelt one is refused when a config is made, not after an hour of
+# training.
+OPTIMISER_NAMES = ("adamw", "sgd", "rmsprop")
+SCHEDULE_NAMES = ("constant", "cosine", "warm_restarts", "one_cycle", "plateau")
+LOSS_NAMES = ("bce", "focal", "weighted_ce")
+SAMPLER_NAMES = ("shuffle", "balanced")
+ATTENTION_NAMES = ("none", "spatial", "channels")
+TTA_SPACES = ("logits", "probs")
+DEVICE_NAMES = ("auto", "cpu", "cuda")
+PRECISION_NAMES = ("auto", "float32")
+
 
 def require(condition: bool, message: str) -> None:
     """Raise ValueError(message) unless the condition holds: a config says what is wrong with itself."""
@@ -22,12 +33,18 @@ def require(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
+def require_one_of(field: str, value: str, known: tuple[str, ...]) -> None:
+    """Raise ValueError unless the value is a known word, naming the field and all words."""
+    require(value in known, f"{field} is {value!r}, not one of {', '.join(known)}")
+
+
 def check_plain(value: Any, where: str) -> None:
     """Refuse values whose repr does not evaluate back to themselves.
 
     Raises:
-        ValueError: Naming the field, for anything but str, int, finite float, bool, None, tuples and
-            nested dataclasses of those. Enums, paths, inf, sets and numpy scalars do not survive repr.
+        ValueError: Naming the field, for anything but str, int, finite float, bool, None, tuples
+            and nested dataclasses of those. Enums, paths, inf, sets and numpy scalars do not
+            survive repr.
     """
     if is_dataclass(value) and not isinstance(value, type):
         for field in fields(value):
@@ -45,7 +62,7 @@ def check_plain(value: Any, where: str) -> None:
 
 
 def weights_slug(backbone: str) -> str:
-    """Slug of the dataset that carries a backbone's pretrained weights: 50 characters of [a-z0-9-] at most.
+    """Slug of the dataset that carries a backbone's weights: at most 50 characters of [a-z0-9-].
 
     ``tf_efficientnet_lite0.in1k`` -> ``weights-tf-efficientnet-lite0-in1k``. The file inside is
     ``<backbone>.safetensors``. Names too long for Kaggle end in a hash instead.
@@ -56,7 +73,8 @@ def weights_slug(backbone: str) -> str:
     return f"{slug[:41].rstrip('-')}-{hashlib.sha256(backbone.encode()).hexdigest()[:8]}"
 
 
-# ---- what is learned ------------------------------------------------------------------------------
+# ---- what is learned
+# ------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -83,15 +101,16 @@ class Competition:
         )
 
 
-# ---- how it is learned ----------------------------------------------------------------------------
+# ---- how it is learned
+# ----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class FoldsConfig:
     """Stratified (and where groups are known, grouped) cross-validation, the same for every strategy.
 
-    ``run_folds`` and ``seeds`` choose what this run trains; None means every fold. Two runs can only
-    be compared row by row when ``count`` and the seed are equal.
+    ``run_folds`` and ``seeds`` choose what this run trains; None means every fold. Two runs can
+    only be compared row by row when ``count`` and the seed are equal.
     """
 
     count: int = 5
@@ -138,6 +157,12 @@ class ProbeConfig:
     precision: str = "auto"  # auto: bf16 or fp16 where the machine gains | float32
     max_images: int | None = None
 
+    def __post_init__(self) -> None:
+        require(self.image_size >= 16, f"image_size is {self.image_size}; at least 16")
+        require(self.batch_size >= 1, f"batch_size is {self.batch_size}; at least 1")
+        require_one_of("device", self.device, DEVICE_NAMES)
+        require_one_of("precision", self.precision, PRECISION_NAMES)
+
 
 @dataclass(frozen=True)
 class AugmentConfig:
@@ -163,6 +188,11 @@ class MixConfig:
     cutmix_share: float = 0.5  # probability of CutMix when both are on
     clean_last_epochs: int = 0  # mixing off at the end
 
+    def __post_init__(self) -> None:
+        for name in ("mixup_alpha", "cutmix_alpha"):
+            require(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}; 0 switches it off")
+        require(0 <= self.cutmix_share <= 1, f"cutmix_share is {self.cutmix_share}, not in 0..1")
+
 
 @dataclass(frozen=True)
 class OptimConfig:
@@ -183,6 +213,16 @@ class OptimConfig:
     decay_norm_and_bias: bool = False
     clip_grad_norm: float | None = None
 
+    def __post_init__(self) -> None:
+        require_one_of("optim.name", self.name, OPTIMISER_NAMES)
+        require_one_of("schedule", self.schedule, SCHEDULE_NAMES)
+        require(self.lr > 0, f"lr is {self.lr}; it must be positive")
+        require(0 <= self.warmup_share < 1, f"warmup_share is {self.warmup_share}, not in [0, 1)")
+        require(self.restart_epochs >= 1, f"restart_epochs is {self.restart_epochs}; at least 1")
+        require(self.restart_factor >= 1, f"restart_factor is {self.restart_factor}; at least 1")
+        decay = self.layer_decay
+        require(decay is None or 0 < decay <= 1, f"layer_decay is {decay}, not in (0, 1]")
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -201,6 +241,15 @@ class TrainConfig:
     early_stop_patience: int | None = None  # None: fixed epochs, keep the last
     ema_decay: float | None = None
 
+    def __post_init__(self) -> None:
+        require_one_of("loss", self.loss, LOSS_NAMES)
+        require_one_of("sampler", self.sampler, SAMPLER_NAMES)
+        require(self.epochs >= 1, f"epochs is {self.epochs}; at least 1")
+        require(self.batch_size >= 2, f"batch_size is {self.batch_size}; batch norm needs 2")
+        smoothing, decay = self.label_smoothing, self.ema_decay
+        require(0 <= smoothing < 1, f"label_smoothing is {smoothing}, not in [0, 1)")
+        require(decay is None or 0 <= decay < 1, f"ema_decay is {decay}, not in [0, 1)")
+
 
 @dataclass(frozen=True)
 class HeadConfig:
@@ -214,6 +263,18 @@ class HeadConfig:
     dropout: tuple[float, ...] = ()  # one per hidden layer
     final_dropout: float = 0.0
     outputs: int = 1  # 1: one logit per target; 2: softmax over two classes (write-up B)
+
+    def __post_init__(self) -> None:
+        require_one_of("attention", self.attention, ATTENTION_NAMES)
+        require(
+            self.outputs in (1, 2), f"outputs is {self.outputs}; 1 (a logit) or 2 (two classes)"
+        )
+        require(
+            len(self.dropout) in (0, len(self.hidden)),
+            f"dropout has {len(self.dropout)} values for {len(self.hidden)} hidden layers",
+        )
+        for share in (*self.dropout, self.final_dropout):
+            require(0 <= share < 1, f"dropout {share} is not in [0, 1)")
 
 
 @dataclass(frozen=True)
@@ -271,6 +332,14 @@ class SupervisedConfig:
     device: str = "auto"  # auto | cpu | cuda; cuda: without a usable one the run stops at once
     precision: str = "auto"  # auto: bf16 or fp16 where the machine gains | float32
     max_images: int | None = None
+
+    def __post_init__(self) -> None:
+        require(self.image_size >= 16, f"image_size is {self.image_size}; at least 16")
+        require(bool(self.tta), "tta is empty; name at least 'plain'")
+        require_one_of("tta_space", self.tta_space, TTA_SPACES)
+        require(0 <= self.drop_path < 1, f"drop_path is {self.drop_path}, not in [0, 1)")
+        require_one_of("device", self.device, DEVICE_NAMES)
+        require_one_of("precision", self.precision, PRECISION_NAMES)
 
 
 AnyConfig = FeaturesConfig | ProbeConfig | SimSiamConfig | SupervisedConfig

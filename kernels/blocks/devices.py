@@ -40,7 +40,8 @@ class Compute:
         """Mixed precision where this machine gains from it, else nothing.
 
         On a CPU only where no gradient is wanted: forward gains x3, but the backward pass of a 5x5
-        depthwise convolution in bf16 takes x3 (lite0, 16 films at 224 px on one core: 1.9 s against 0.9 s).
+        depthwise convolution in bf16 takes x3 (lite0, 16 films at 224 px on one core: 1.9 s against
+        0.9 s).
         """
         if self.low_precision is None or (self.device == "cpu" and torch.is_grad_enabled()):
             return contextlib.nullcontext()

@@ -1,4 +1,4 @@
-"""Films that are nearly the same film, so that folds can keep them together; and patients by name.
+"""Films that are nearly the same film, so that folds can keep them together.
 
 Equal bytes first, then correlation of small grey thumbnails, counted only between films that are each
 among the other's closest few. Chest films all look alike: correlation alone chains strangers into one
@@ -6,7 +6,6 @@ large group, and such a group is an alarm, not a finding.
 """
 
 import hashlib
-import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -19,10 +18,6 @@ CLOSEST_FEW = 5  # mutual neighbours are looked for among so many
 THUMBNAIL_ROWS = 1024  # correlated at once: 1024 x N float32
 ALARM_LEAST = 10  # films in one group that nobody would take ten of
 ALARM_SHARE = 0.02  # or this share of all films, whichever is more
-
-# Kermany's public names: person<N>_<bacteria|virus>_<film>, IM-<N>-<film>, NORMAL2-IM-<N>-<film>.
-# person<N> alone is reused between the two subtypes, so the subtype belongs to the key.
-PATIENT_PATTERN = re.compile(r"(person\d+_(?:bacteria|virus)|(?:NORMAL2-)?IM-\d+)[_-]\d+")
 
 
 @dataclass(frozen=True)
@@ -53,16 +48,6 @@ class DuplicateGroups:
             f"the largest of {self.largest}"
         )
         return f"{text}. ALARM: {self.alarm}" if self.alarm else text
-
-
-def patient_key(name: str) -> str | None:
-    """The patient a film's name tells, or None for a name of another kind.
-
-    ``person1_virus_6`` -> ``person1_virus``, ``IM-0115-0001.jpeg`` -> ``IM-0115``. Inferred from the
-    public names, not documented; normal films are not proven patient-clean by it.
-    """
-    found = PATIENT_PATTERN.match(name.replace("\\", "/").rpartition("/")[2])
-    return found[1] if found else None
 
 
 def group_near_duplicates(images: np.ndarray, threshold: float = 0.965) -> DuplicateGroups:

@@ -35,7 +35,7 @@ def build_loss(config: TrainConfig, class_counts: np.ndarray) -> LossFunction:
     if config.loss == "weighted_ce":
         weights = torch.tensor(class_weights(class_counts), dtype=torch.float32)
         return lambda logits, targets: weighted_cross_entropy(logits, targets, weights)
-    raise ValueError(f"loss is {config.loss!r}, not bce, focal or weighted_ce")
+    raise ValueError(f"loss {config.loss!r} is unknown")
 
 
 def smooth_targets(targets: Tensor, smoothing: float) -> Tensor:

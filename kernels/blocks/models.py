@@ -184,22 +184,13 @@ class ClassifierHead(nn.Module):
     With ``config.outputs == 2`` each target has two softmax classes; the difference of their scores
     is returned, which is the logit of the second class, so every head speaks in (B, K) logits.
 
-    Raises:
-        ValueError: Another number of dropouts than hidden layers, or outputs not 1 or 2.
-
     Source: write-up A, strategies 1 (no batch norm) and 2 (ReLU before batch norm, as it is written
     there).
     """
 
     def __init__(self, channels: int, config: HeadConfig, n_targets: int = 1) -> None:
         super().__init__()
-        if config.outputs not in (1, 2):
-            raise ValueError(f"head.outputs is {config.outputs}; 1 (a logit) or 2 (two classes)")
         dropout = config.dropout or (0.0,) * len(config.hidden)
-        if len(dropout) != len(config.hidden):
-            raise ValueError(
-                f"head.dropout has {len(dropout)} values for {len(config.hidden)} hidden layers"
-            )
         layers: list[nn.Module] = []
         width = channels
         for hidden, share in zip(config.hidden, dropout, strict=True):
@@ -229,8 +220,6 @@ class Classifier(nn.Module):
 
     def __init__(self, backbone: Backbone, head: HeadConfig, n_targets: int = 1) -> None:
         super().__init__()
-        if head.attention not in ("none", "spatial", "channels"):
-            raise ValueError(f"head.attention is {head.attention!r}, not none, spatial or channels")
         self.backbone = backbone
         self.attention: nn.Module = nn.Identity()
         if head.attention != "none":

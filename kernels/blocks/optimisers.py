@@ -12,8 +12,6 @@ from torch import nn
 
 from kernels.config import OptimConfig
 
-SCHEDULE_NAMES = ("constant", "cosine", "warm_restarts", "one_cycle", "plateau")
-
 # The one-cycle policy starts at lr/25, ends at lr/25/10000 and climbs for 0.3 of the steps, as
 # torch's.
 ONE_CYCLE_DIVIDER, ONE_CYCLE_END, ONE_CYCLE_CLIMB = 25.0, 1e4, 0.3
@@ -86,7 +84,7 @@ def build_optimiser(model: nn.Module, config: OptimConfig) -> torch.optim.Optimi
         return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum)
     if config.name == "rmsprop":
         return torch.optim.RMSprop(groups, lr=config.lr, momentum=config.momentum)
-    raise ValueError(f"optim.name is {config.name!r}, not adamw, sgd or rmsprop")
+    raise ValueError(f"optimiser {config.name!r} is unknown")
 
 
 def lr_factor(config: OptimConfig, progress: float, epochs: int) -> float:
@@ -119,7 +117,7 @@ def lr_factor(config: OptimConfig, progress: float, epochs: int) -> float:
             epoch -= length
             length *= config.restart_factor
         return half_cosine(max(epoch, 0.0) / length)
-    raise ValueError(f"schedule is {config.schedule!r}, not one of {', '.join(SCHEDULE_NAMES)}")
+    raise ValueError(f"schedule {config.schedule!r} is unknown")
 
 
 def half_cosine(share: float) -> float:

@@ -12,12 +12,15 @@ if TYPE_CHECKING:
 class Tables:
     """Frames with columns ``id`` (str), ``path`` (str) and, where labelled, one column per target.
 
-    ``labelled`` may also have ``group``: rows of one group (patient, study) never part in folds.
+    ``labelled`` may also have ``group``: rows of one group (patient, study) never part in folds;
+    ``test`` may have it too, for intervals. ``test_targets`` (id and targets) exists where a data set
+    publishes them: the entry keeps it from the pipeline and hands it to the report at the end.
     """
 
     unlabelled: "pd.DataFrame"
     labelled: "pd.DataFrame"
     test: "pd.DataFrame"
+    test_targets: "pd.DataFrame | None" = None
 
     def head(self, labelled: int | None, unlabelled: int | None = None) -> "Tables":
         """The first rows only, for rehearsals; None keeps everything. Every class stays in.
@@ -61,17 +64,26 @@ def check_tables(tables: Tables, target_columns: Sequence[str]) -> None:
         raise ValueError("no labelled images: nothing to train on")
     if not len(tables.test):
         raise ValueError("no test images: nothing to predict")
+    check_labels(tables.labelled, target_columns)
+    if tables.test_targets is not None:
+        check_labels(tables.test_targets, target_columns)
+        if list(tables.test_targets["id"]) != list(tables.test["id"]):
+            raise ValueError("the labels of the test images are not those of the test table's rows")
+    shared = set(tables.labelled["id"]) & set(tables.test["id"])
+    if shared:
+        raise ValueError(f"{len(shared)} ids are both labelled and test (first: {min(shared)})")
+
+
+def check_labels(frame: "pd.DataFrame", target_columns: Sequence[str]) -> None:
+    """Refuse labels that are empty or not 0 or 1 (ValueError names the first id)."""
     for column in target_columns:
-        missing = tables.labelled.loc[tables.labelled[column].isna(), "id"]
+        missing = frame.loc[frame[column].isna(), "id"]
         if len(missing):
             raise ValueError(
                 f"{len(missing)} labels of {column!r} are empty (first: {missing.iloc[0]})"
             )
-        odd = tables.labelled.loc[~tables.labelled[column].isin([0, 1]), "id"]
+        odd = frame.loc[~frame[column].isin([0, 1]), "id"]
         if len(odd):
             raise ValueError(
                 f"{len(odd)} labels of {column!r} are not 0 or 1 (first: {odd.iloc[0]})"
             )
-    shared = set(tables.labelled["id"]) & set(tables.test["id"])
-    if shared:
-        raise ValueError(f"{len(shared)} ids are both labelled and test (first: {min(shared)})")

@@ -22,6 +22,7 @@ from kernels.blocks.predicting import predict_probs
 from kernels.blocks.seed import derive_seed
 from kernels.blocks.tables import Tables
 from kernels.blocks.training import fit_classifier
+from kernels.blocks.tta import view_move
 from kernels.config import SupervisedConfig
 
 
@@ -31,6 +32,8 @@ def run(config: SupervisedConfig, tables: Tables, writer: OutputWriter) -> None:
     say(f"device {compute.describe()}")
     tables = tables.head(config.max_images)
     size, cache = config.image_size, writer.paths.temp / "images"
+    for name in config.tta:
+        view_move(name)  # a misspelt view is refused now, not after the first fold
     clahe = (config.clahe_clip, config.clahe_grid) if config.clahe else None
     films, faults = load_images(list(tables.labelled["path"]), size, cache, "labelled films", clahe)
     test, test_faults = load_images(list(tables.test["path"]), size, cache, "test films", clahe)

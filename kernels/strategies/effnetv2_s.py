@@ -15,7 +15,7 @@ rate for
 - One cosine over 20 epochs instead of warm restarts: 60 epochs of (10, 2) end inside the third
 cycle, and a
   patience of 12 is shorter than cycles of 20 and 40.
-- A fixed number of epochs and an average of the weights (EMA 0.998) instead of the best epoch of a
+- A fixed number of epochs and an average of the weights (EMA 0.995) instead of the best epoch of a
 small
   fold, which looks better than it is.
 - The last 3 epochs without MixUp and CutMix, so that the end sees films as they are predicted.
@@ -73,7 +73,7 @@ CORRECTED = SupervisedConfig(
         batch_size=16,
         loss="bce",
         label_smoothing=0.05,
-        ema_decay=0.998,
+        ema_decay=0.995,
     ),
     drop_path=0.1,
     device="cuda",  # on a CPU this would take days: it stops at once instead

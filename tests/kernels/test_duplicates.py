@@ -13,9 +13,9 @@ from kernels.blocks.duplicates import (
     correlation_vectors,
     group_near_duplicates,
     mutual_links,
-    patient_key,
 )
 from kernels.blocks.grouping import groups_of, strata_of
+from kernels.blocks.patients import patient_key
 from kernels.config import FoldsConfig
 
 

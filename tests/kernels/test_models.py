@@ -186,8 +186,10 @@ def test_bad_names_and_heads_are_refused_by_name():
     with pytest.raises(ValueError, match="Invalid pretrained tag"):
         create_backbone("tf_efficientnet_b0.wrong", "random", 32, {})
     with pytest.raises(ValueError, match="1 values for 2 hidden"):
-        ClassifierHead(8, HeadConfig(hidden=(4, 4), dropout=(0.5,)))
+        HeadConfig(hidden=(4, 4), dropout=(0.5,))
     with pytest.raises(ValueError, match="attention_reduction is 9"):
         SpatialAttention(8, reduction=9)
-    with pytest.raises(ValueError, match="'both', not none"):
-        Classifier(create_backbone(SMALL, "random", 32, {}), HeadConfig(attention="both"))
+    with pytest.raises(ValueError, match="attention is 'both', not one of none"):
+        HeadConfig(attention="both")
+    with pytest.raises(ValueError, match="outputs is 3"):
+        HeadConfig(outputs=3)

@@ -175,12 +175,20 @@ def test_layer_decay_slows_the_first_layers_most(name, size, first, last):
     assert lr[id(model.head.layers[-1].weight)] == 5e-3
 
 
-def test_unknown_names_are_refused():
-    with pytest.raises(ValueError, match="'adam', not adamw"):
-        build_optimiser(OneWeight(), OptimConfig(name="adam"))
-    config = OptimConfig(schedule="linear")
-    with pytest.raises(ValueError, match="'linear', not one of constant"):
-        Schedule(build_optimiser(OneWeight(), config), config, 1, 1)
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"name": "adam"}, "optim.name is 'adam', not one of adamw"),
+        ({"schedule": "linear"}, "schedule is 'linear', not one of constant"),
+        ({"lr": 0.0}, "lr is 0.0; it must be positive"),
+        ({"layer_decay": 1.5}, r"layer_decay is 1.5, not in \(0, 1\]"),
+        ({"warmup_share": 1.0}, "warmup_share is 1.0"),
+        ({"restart_epochs": 0}, "restart_epochs is 0"),
+    ],
+)
+def test_a_config_refuses_what_no_optimiser_can_follow(values, message):
+    with pytest.raises(ValueError, match=message):
+        OptimConfig(**values)
 
 
 # ---- moving average ------------------------------------------------------------------------------

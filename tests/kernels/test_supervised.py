@@ -178,6 +178,27 @@ def test_a_gpu_strategy_stops_at_once_without_a_gpu(tables, tmp_path, monkeypatc
     assert not list((tmp_path / "temp").iterdir())  # not one film was read for it
 
 
+def test_a_misspelt_view_is_refused_before_anything_is_trained(tables, tmp_path):
+    with pytest.raises(ValueError, match="unknown view 'flip'"):
+        run_into(tmp_path, replace(CONFIG, tta=("plain", "flip")), tables)
+    assert not list((tmp_path / "temp").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tta": ()}, "tta is empty"),
+        ({"tta_space": "ranks"}, "tta_space is 'ranks', not one of logits, probs"),
+        ({"device": "gpu"}, "device is 'gpu', not one of auto, cpu, cuda"),
+        ({"drop_path": 1.0}, "drop_path is 1.0"),
+        ({"image_size": 8}, "image_size is 8"),
+    ],
+)
+def test_a_config_says_what_is_wrong_with_itself(change, message):
+    with pytest.raises(ValueError, match=message):
+        replace(CONFIG, **change)
+
+
 # ---- strategies ----------------------------------------------------------------------------------
 
 
