@@ -219,6 +219,11 @@ def test_a_fine_tuned_backbone_moves_and_each_fold_starts_from_the_same_weights(
     assert all(0 < float(change) < 0.1 for change in moved)
 
 
+def test_a_competition_without_unlabelled_films_is_refused_at_once(tables, tmp_path):
+    with pytest.raises(ValueError, match="0 unlabelled films"):
+        run_once(tmp_path, CONFIG, replace(tables, unlabelled=tables.unlabelled.iloc[:0]))
+
+
 def films(count: int, size: int = 24) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (count, size, size), dtype=np.uint8)
 

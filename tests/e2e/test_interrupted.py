@@ -1,0 +1,98 @@
+"""Whatever ends a command, running it again ends where it was meant to: one version, one submission."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from harness.emulator import State, faults
+
+
+@pytest.fixture
+def local_kaggle(joined):
+    state = State(joined.folder / ".harness" / "local-kaggle")
+    yield state
+    faults.clear(state)
+    state.close()
+
+
+def test_a_push_whose_answer_was_lost_is_found_again(joined, local_kaggle):
+    faults.switch(local_kaggle, "push-lost-ack")
+    lost = joined.run("push", "quick", "--profile", "small", "--tag", "lost", ok=False)
+    assert lost.returncode == 1
+    assert "asks first" in lost.stderr
+    found = joined.json("push", "quick", "--profile", "small", "--tag", "lost")
+    assert found[0]["already_there"] is True
+    assert found[0]["run"]["kernel"]["version"] == 1
+    joined.run("watch", "--follow")
+    sessions = [item for item in local_kaggle.sessions() if "lost" in str(item)]
+    assert len(sessions) == 1
+
+
+def test_a_push_that_never_arrived_is_sent_again(joined, local_kaggle):
+    faults.add(local_kaggle, "*SaveKernel", "drop")
+    failed = joined.run("push", "quick", "--profile", "small", "--tag", "dropped", ok=False)
+    assert failed.returncode == 1
+    again = joined.json("push", "quick", "--profile", "small", "--tag", "dropped")
+    assert again[0]["already_there"] is False
+    assert again[0]["run"]["kernel"]["version"] == 1
+    joined.run("watch", "--follow")
+    assert [run["state"] for run in joined.json("runs") if "dropped" in run["run_id"]] == [
+        "REJECTED",
+        "COMPLETE",
+    ]
+
+
+def test_a_submission_whose_answer_was_lost_is_not_sent_again(joined, local_kaggle):
+    joined.run("push", "quick", "--profile", "small", "--tag", "once")
+    joined.run("watch", "--follow")
+    joined.run("pull")
+    faults.switch(local_kaggle, "submit-lost-ack")
+    lost = joined.run("blend-and-submit", "--runs", "quick-small-once-1", ok=False)
+    assert lost.returncode == 1
+    again = joined.json("blend-and-submit", "--runs", "quick-small-once-1")
+    assert again["submission"]["ref"] == 1
+    assert len(local_kaggle.submissions("masked-xray-challenge")) == 1
+
+
+def test_a_killed_pull_is_finished_by_the_next(joined, local_kaggle):
+    faults.add(local_kaggle, "GET /files*", "slow", {"seconds": 30.0}, skip=2)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "harness", "pull", "quick-small-once-1", "--checkpoints"],
+        cwd=joined.folder,
+        env=joined.environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    time.sleep(3)
+    process.kill()
+    process.wait()
+    faults.clear(local_kaggle)
+    done = joined.json("pull", "quick-small-once-1", "--checkpoints")
+    assert done[0]["error"] is None
+    outputs = joined.folder / ".harness" / "runs" / "quick-small-once-1" / "outputs"
+    assert (outputs / "checkpoints" / "quick.bin").stat().st_size == 1000
+    assert not list(outputs.rglob("*.part"))
+
+
+def test_ctrl_c_during_watch_says_what_goes_on(joined):
+    joined.add_strategy("sleeper", "import time\ntime.sleep(20)")
+    joined.run("push", "sleeper", "--profile", "small")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "harness", "watch", "--follow"],
+        cwd=joined.folder,
+        env=joined.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    time.sleep(3)
+    os.kill(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "run the same command again" in errors
+    assert "Traceback" not in errors
+    assert joined.json("watch")[0]["state"] == "RUNNING"
