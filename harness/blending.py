@@ -1,78 +1,113 @@
-"""Blending by validation AUC: which runs take part, their weights, and what the blend is worth. Pure.
+"""Blending: who takes part, the weights, and what the blend is worth. Pure.
 
-Scores are recomputed from out-of-fold predictions. The blend's own score is nested: the weights that
-mix a fold's rows are fitted on the other folds. It is reported beside its best member and the equal
-mean of ranks, because a blend can lose.
+Scores are recomputed from out-of-fold predictions. A blend's own score is nested: the weights that
+mix a fold are fitted on rows of other ids (or groups) than the fold's, in every seed. What stays
+inside it, as in any stacking, is that the members' other folds were trained with this fold's
+labels. It is reported beside the best member and the equal mean of ranks with paired intervals,
+because a blend can lose.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from harness.errors import BlendError
+from harness.members import Floats, MemberTable, higher_is_better, line_up, metric_of
+from harness.methods import (
+    FitRows,
+    Fitted,
+    Method,
+    find_method,
+    from_space,
+    is_scorable,
+    methods_for,
+    proportional_weights,
+    to_space,
+)
 from harness.outputs import RunOutputs
 from harness.records import Run, RunState
+from harness.scoring import Evidence, Gain, Score
 from kernels.config import Competition
-from kernels.contract import (
-    FOLD_COLUMN,
-    ID_COLUMN,
-    PREDICTION_PREFIX,
-    SEED_COLUMN,
-    TARGET_PREFIX,
-)
-from kernels.stats import (
-    find_metric,
-    mean_fold_interval,
-    mean_fold_score,
-    ranks_within,
-    score_metric,
-)
+from kernels.contract import FOLD_COLUMN, ID_COLUMN, PREDICTION_PREFIX, SEED_COLUMN
+from kernels.stats import find_metric
 
 if TYPE_CHECKING:
     import pandas as pd
 
-KEYS = [ID_COLUMN, SEED_COLUMN, FOLD_COLUMN]
-DEFAULT_MARGIN = 0.05  # members further below the best one are dropped, by name
+__all__ = ["Blend", "Gain", "Member", "Recipe", "Score", "blend_members", "proportional_weights"]
 
+DEFAULT_MARGIN = 0.05  # for AUC-like metrics: members further below the best are dropped, by name
+FIT_ROWS = 200_000  # weights are fitted on at most this many rows, evenly spaced; all are scored
 
-@dataclass(frozen=True)
-class Score:
-    """A score with its evidence: n labelled images and a 95 % bootstrap interval."""
-
-    mean_fold: float
-    pooled: float
-    low: float
-    high: float
-    n: int
+Progress = Callable[[str], None]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Member:
-    """A run that takes part in a blend."""
+    """A run or import that takes part in a blend."""
 
     run_id: str
     score: Score
     weight: float
+    imported: bool = False
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that is needed, besides the members' files, to make the test predictions again."""
+
+    method: str
+    space: str  # prob, rank or logit
+    weights: tuple[tuple[str, float], ...]  # member and weight, sorted by member
+    intercept: float = 0.0
+
+
+@dataclass(frozen=True)
+class MethodResult:
+    """What one method is worth on rows that its weights were not fitted on."""
+
+    method: Method
+    score: Score
+    versus_best: Gain  # against the best single member
+    versus_rank_mean: Gain  # against the equal mean
+    fitted: Fitted  # on all rows: what the test predictions get
+    in_sample: float  # its score on the rows it was fitted on, which flatters
+    fold_weights: tuple[tuple[float, ...], ...]  # per (seed, fold)
+    nested: Floats = field(repr=False, default_factory=lambda: np.empty((0, 0)))
 
 
 @dataclass(frozen=True)
 class Blend:
-    """Members, weights, what the blend scores, and its test predictions."""
+    """Members, weights, and what the blend scores."""
 
     method: str
+    asked: str  # the method that was asked for: auto, or the same
     members: tuple[Member, ...]
     dropped: tuple[tuple[str, str], ...]  # run id, reason
-    score: Score  # nested: weights fitted on other folds than those scored
-    rank_mean: Score  # the equal mean of ranks, the baseline that needs no weights
-    predictions: "pd.DataFrame"  # the competition's id column and targets, one row per test id
+    score: Score  # nested: weights fitted on other ids than those scored
+    rank_mean: Score  # the equal mean, the baseline that needs no weights
+    versus_best: Gain
+    versus_rank_mean: Gain
+    recipe: Recipe
+    results: tuple[MethodResult, ...]  # every method that was scored
+    explanation: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    metric: str = "auc"
 
     @property
     def best(self) -> Member:
-        """The member with the highest score."""
-        return max(self.members, key=lambda member: member.score.mean_fold)
+        """The member with the best score."""
+        sign = 1 if find_metric(self.metric).greater_is_better else -1
+        return max(self.members, key=lambda member: sign * member.score.mean_fold)
+
+    @property
+    def chosen(self) -> MethodResult:
+        """The result of the method that was used."""
+        return next(item for item in self.results if item.method.name == self.method)
 
 
 def eligible_runs(
@@ -101,201 +136,395 @@ def eligible_runs(
     return list(newest.values())
 
 
-@dataclass(frozen=True)
-class _Table:
-    """Members' out-of-fold predictions side by side."""
-
-    targets: np.ndarray  # (N,) or (N, K)
-    predictions: list[np.ndarray]  # per member, as targets
-    ids: np.ndarray
-    seeds: np.ndarray
-    folds: np.ndarray
-
-
-def _side_by_side(outputs: Sequence[RunOutputs], competition: Competition) -> _Table:
-    """Line members up by (id, seed, fold).
-
-    Raises:
-        BlendError: Members were scored on other ids or other folds, or disagree on a target.
-    """
-    first = outputs[0]
-    truth_columns = [TARGET_PREFIX + name for name in competition.target_columns]
-    guess_columns = [PREDICTION_PREFIX + name for name in competition.target_columns]
-    keys = first.oof[KEYS]
-    for other in outputs[1:]:
-        missing = set(first.oof[ID_COLUMN]) ^ set(other.oof[ID_COLUMN])
-        if missing:
-            raise BlendError(
-                f"Runs {first.run_id} and {other.run_id} were scored on different images: "
-                f"{len(missing)} ids are in one only (first: {min(missing)}).",
-                "Blend runs of the same data and profile; name them with --runs.",
-            )
-        if not keys.equals(other.oof[KEYS]):
-            raise BlendError(
-                f"Runs {first.run_id} and {other.run_id} used different folds or seeds.",
-                "Push them again with the same --seed and fold settings.",
-            )
-        if not first.oof[truth_columns].equals(other.oof[truth_columns]):
-            raise BlendError(f"Runs {first.run_id} and {other.run_id} disagree on labels.")
-        if set(first.test[ID_COLUMN]) != set(other.test[ID_COLUMN]):
-            raise BlendError(
-                f"Runs {first.run_id} and {other.run_id} predict different test images."
-            )
-    truth = first.oof[truth_columns].to_numpy(dtype=float)
-    guesses = [item.oof[guess_columns].to_numpy(dtype=float) for item in outputs]
-    if len(truth_columns) == 1:
-        truth, guesses = truth[:, 0], [guess[:, 0] for guess in guesses]
-    return _Table(
-        truth,
-        guesses,
-        first.oof[ID_COLUMN].to_numpy(),
-        first.oof[SEED_COLUMN].to_numpy(),
-        first.oof[FOLD_COLUMN].to_numpy(),
-    )
-
-
-def _score(table: _Table, predictions: np.ndarray, metric: str) -> Score:
-    interval = mean_fold_interval(
-        table.targets, predictions, table.seeds, table.folds, ids=table.ids, metric=metric
-    )
-    pooled = [
-        score_metric(metric, table.targets[rows], predictions[rows])
-        for rows in (table.seeds == seed for seed in np.unique(table.seeds))
-    ]
-    return Score(
-        mean_fold_score(metric, table.targets, predictions, table.seeds, table.folds),
-        float(np.mean(pooled)),
-        interval.low,
-        interval.high,
-        len(np.unique(table.ids)),
-    )
-
-
 def score_run(outputs: RunOutputs, competition: Competition) -> Score:
     """A single run's score, computed from its out-of-fold predictions."""
-    table = _side_by_side([outputs], competition)
-    return _score(table, table.predictions[0], competition.metric)
+    table = line_up([outputs], competition, 1, allow_shared_ids=True)
+    return scored(lambda: Evidence(table).score(outputs.run_id, table.predictions[0]))
 
 
-def proportional_weights(scores: Sequence[float]) -> np.ndarray:
-    """Weights auc / sum(auc), shape (M,). Source: the ensemble write-up."""
-    values = np.asarray(scores, dtype=float)
-    weights: np.ndarray = values / values.sum()
-    return weights
+def scored(compute: Callable[[], T]) -> T:
+    """Run a computation; what stats refuses (a fold of one class) becomes a BlendError."""
+    try:
+        return compute()
+    except ValueError as error:
+        raise BlendError(
+            f"These members cannot be scored: {error}.",
+            "Every fold needs rows of both classes: use fewer folds or more rows.",
+        ) from error
 
 
-def _nested_mix(table: _Table, metric: str) -> np.ndarray:
-    """Every row mixed with weights from the folds it is not in."""
-    mixed = np.empty_like(table.predictions[0])
-    for fold in np.unique(table.folds):
-        inside, outside = table.folds == fold, table.folds != fold
-        # A run of one fold has no other rows to fit weights on: all count alike.
-        scores = [
-            mean_fold_score(
-                metric,
-                table.targets[outside],
-                guess[outside],
-                table.seeds[outside],
-                table.folds[outside],
-            )
-            if outside.any()
-            else 1.0
-            for guess in table.predictions
-        ]
-        weights = proportional_weights(scores)
-        mixed[inside] = sum(
-            weight * guess[inside] for weight, guess in zip(weights, table.predictions, strict=True)
-        )
-    return mixed
+# ---- the floor -----------------------------------------------------------------------------------
 
 
-def _mean_test(outputs: RunOutputs, competition: Competition) -> "pd.DataFrame":
-    """A member's test predictions: mean over (seed, fold), one row per id."""
-    columns = [PREDICTION_PREFIX + name for name in competition.target_columns]
-    return outputs.test.groupby(ID_COLUMN, sort=True)[columns].mean()
-
-
-def blend_by_auc(
-    outputs: Sequence[RunOutputs],
-    competition: Competition,
-    order: Sequence[str],
-    floor: float | None = None,
-) -> Blend:
-    """Weighted mean of members' probabilities, weights proportional to their validation score.
+def apply_floor(
+    scores: Mapping[str, float], competition: Competition, floor: float | None
+) -> tuple[list[str], tuple[tuple[str, str], ...]]:
+    """Names that stay, best first, and (name, reason) of those that go.
 
     Args:
-        outputs: Pulled runs.
-        order: Test ids in the order of the sample submission.
-        floor: Members scoring below it are dropped; by default those more than DEFAULT_MARGIN below
-            the best.
+        floor: The worst score that stays. None: DEFAULT_MARGIN below the best for metrics between 0
+            and 1 that rank (AUCs, average precision), no floor for others, whose scale is unknown.
 
     Raises:
-        BlendError: No members, or members that cannot be lined up.
+        BlendError: Nobody is left.
+    """
+    sign = 1 if higher_is_better(competition) else -1
+    order = sorted(scores, key=lambda name: (-sign * scores[name], name))
+    limit = floor
+    if floor is None and find_metric(metric_of(competition)).needs == "scores":
+        limit = scores[order[0]] - DEFAULT_MARGIN
+    if limit is None:
+        return order, ()
+    word = "below the floor" if sign > 0 else "above the limit"
+    kept = [name for name in order if sign * scores[name] >= sign * limit]
+    dropped = tuple(
+        (name, f"scores {scores[name]:.4f}, {word} of {limit:.4f}")
+        for name in order
+        if name not in kept
+    )
+    if not kept:
+        raise BlendError(
+            f"Every member scores {word} of {limit:.4f}.",
+            "Lower --floor." if sign > 0 else "Raise --floor.",
+        )
+    return kept, dropped
+
+
+# ---- nested scores -------------------------------------------------------------------------------
+
+
+def rows_outside(table: MemberTable, cell: slice) -> tuple[np.ndarray, tuple[slice, ...]]:
+    """Rows whose id (or group) does not occur in a cell, and their own (seed, fold) cells.
+
+    Thinned evenly to FIT_ROWS. Cells on which the metric is not defined are left out.
+    """
+    inside = np.zeros(int(table.units.max()) + 1, dtype=bool)
+    inside[table.units[cell]] = True
+    return _cells_of(table, np.flatnonzero(~inside[table.units]))
+
+
+def _cells_of(table: MemberTable, rows: np.ndarray) -> tuple[np.ndarray, tuple[slice, ...]]:
+    if len(rows) > FIT_ROWS:
+        rows = rows[np.linspace(0, len(rows) - 1, FIT_ROWS).astype(np.int64)]
+    change = (np.diff(table.seeds[rows]) != 0) | (np.diff(table.folds[rows]) != 0)
+    parts = np.split(rows, np.flatnonzero(change) + 1) if len(rows) else []
+    parts = [part for part in parts if is_scorable(table.metric, table.targets[part])]
+    edges = np.cumsum([0, *(len(part) for part in parts)])
+    cells = tuple(slice(int(a), int(b)) for a, b in pairwise(edges))
+    return (np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)), cells
+
+
+def fit(table: MemberTable, space: Floats, method: Method, cell: slice | None) -> Fitted:
+    """Weights of a method: from all rows (None), or from the rows outside of a cell.
+
+    Without such rows (a single fold) every member counts alike.
+    """
+    count = len(space)
+    if not method.is_fitted or count == 1:
+        return Fitted(np.full(count, 1 / count))
+    rows, cells = (
+        _cells_of(table, np.arange(len(table.seeds))) if cell is None else rows_outside(table, cell)
+    )
+    if not cells:
+        return Fitted(np.full(count, 1 / count))
+    return method.fit(FitRows(table.metric, table.targets[rows], space[:, rows], cells))
+
+
+def mix(space: Floats, fitted: Fitted, rows: slice, name: str) -> Floats:
+    """Predictions (n, T) of some rows: the weighted sum, back from its space."""
+    total = np.full(space[0, rows].shape, fitted.intercept)
+    for weight, member in zip(fitted.weights, space, strict=True):
+        if weight != 0.0:
+            total += weight * member[rows]
+    return from_space(total, name)
+
+
+def space_of(table: MemberTable, space: str) -> Floats:
+    """All members in a method's space, (M, N, T), in the table's precision."""
+    if space == "prob":
+        return table.predictions
+    made = np.empty_like(table.predictions)
+    for index, member in enumerate(table.predictions):
+        made[index] = to_space(member, space, table.seeds, table.folds)
+    return made
+
+
+def nested_predictions(
+    table: MemberTable, space: Floats, method: Method
+) -> tuple[Floats, tuple[tuple[float, ...], ...]]:
+    """Every row mixed with weights from other ids, and the weights of every (seed, fold)."""
+    mixed = np.empty(table.targets.shape)
+    weights: list[tuple[float, ...]] = []
+    for cell in table.cells:
+        fitted = fit(table, space, method, cell)
+        mixed[cell] = mix(space, fitted, cell, method.space)
+        weights.append(tuple(float(value) for value in fitted.weights))
+    return mixed, tuple(weights)
+
+
+def score_methods(
+    table: MemberTable,
+    methods: Sequence[Method],
+    evidence: Evidence,
+    best: str,
+    progress: Progress | None = None,
+) -> list[MethodResult]:
+    """Nested score of every method, with paired gains over the best member and the equal mean."""
+    baseline = methods_for(table.metric)[0]
+    everything = slice(0, len(table.seeds))
+    if baseline not in methods:
+        methods = [baseline, *methods]
+    mixed: dict[str, Floats] = {}
+    made: dict[str, tuple[Fitted, Floats, tuple[tuple[float, ...], ...]]] = {}
+    # One space at a time is in memory beside the table.
+    for name in dict.fromkeys(method.space for method in methods):
+        space = space_of(table, name)
+        for method in (item for item in methods if item.space == name):
+            if progress is not None and table.predictions.size > 1_000_000:
+                progress(f"{method.name}: fitting and scoring {len(table.cells) + 1} times")
+            nested, weights = nested_predictions(table, space, method)
+            fitted = fit(table, space, method, None)
+            whole = mix(space, fitted, everything, name)
+            mixed[method.name], made[method.name] = nested, (fitted, whole, weights)
+    results = []
+    for method in methods:
+        nested = mixed[method.name]
+        fitted, whole, weights = made[method.name]
+        key = f"method {method.name}"
+        score = evidence.score(key, nested)
+        results.append(
+            MethodResult(
+                method,
+                score,
+                evidence.gain(key, nested, f"member {best}", table.member(best)),
+                evidence.gain(key, nested, f"method {baseline.name}", mixed[baseline.name]),
+                fitted,
+                evidence.estimate(whole),
+                weights,
+                nested,
+            )
+        )
+    return results
+
+
+def choose_automatically(
+    results: Sequence[MethodResult], evidence: Evidence
+) -> tuple[MethodResult, tuple[str, ...]]:
+    """The simplest method within one standard error of the best, and why.
+
+    The standard error is that of the paired difference to the best method, on nested predictions.
+    Methods come from the simplest to the least simple.
+    """
+    sign = evidence.sign
+    best = max(results, key=lambda item: sign * item.score.mean_fold)
+    lines = [f"best nested score: {best.method.name} {best.score.mean_fold:.4f}"]
+    for item in results:
+        if item is best:
+            lines.append(f"{item.method.name} is the simplest within one standard error: itself")
+            return item, tuple(lines)
+        gap = evidence.gain(
+            f"method {best.method.name}", best.nested, f"method {item.method.name}", item.nested
+        )
+        inside = gap.gain <= gap.standard_error
+        lines.append(
+            f"{item.method.name} {item.score.mean_fold:.4f}: {gap.gain:.4f} behind, one standard error "
+            f"of that is {gap.standard_error:.4f}: {'good enough' if inside else 'not enough'}"
+        )
+        if inside:
+            return item, tuple(lines)
+    raise AssertionError("the best method is one of the results")
+
+
+# ---- the blend -----------------------------------------------------------------------------------
+
+
+def blend_members(
+    table: MemberTable,
+    competition: Competition,
+    method: str = "auc-weights",
+    floor: float | None = None,
+    every_method: bool = False,
+    progress: Progress | None = None,
+) -> Blend:
+    """Blend members by a method, with what it is worth.
+
+    Args:
+        method: A name of METHOD_NAMES, best-single, or auto.
+        floor: See apply_floor.
+        every_method: Score every method, not only the one asked for.
+
+    Raises:
+        BlendError: An unknown method, nobody left, or members that cannot be scored.
+    """
+    return scored(lambda: _blend(table, competition, method, floor, every_method, progress))
+
+
+def _blend(
+    table: MemberTable,
+    competition: Competition,
+    method: str,
+    floor: float | None,
+    every_method: bool,
+    progress: Progress | None,
+) -> Blend:
+    known = methods_for(table.metric)
+    if method != "auto":
+        try:
+            asked = find_method(method, table.metric)
+        except ValueError as error:
+            raise BlendError(f"{error}.") from error
+    all_scores, evidence = member_scores(table, progress)
+    kept, dropped = apply_floor(
+        {name: score.mean_fold for name, score in all_scores.items()}, competition, floor
+    )
+    table = table.subset(kept)
+    best = kept[0]
+    if method == "auto" or every_method:
+        wanted: Sequence[Method] = known
+    else:
+        wanted = [asked]
+    results = score_methods(table, wanted, evidence, best, progress)
+    if method == "auto":
+        chosen, why = choose_automatically(results, evidence)
+    else:
+        chosen, why = next(item for item in results if item.method == asked), ()
+    weights = chosen.fitted.weights
+    members = tuple(
+        Member(name, all_scores[name], float(weight), name in table.imported)
+        for name, weight in zip(kept, weights, strict=True)
+    )
+    return Blend(
+        method=chosen.method.name,
+        asked=method,
+        members=members,
+        dropped=dropped,
+        score=chosen.score,
+        rank_mean=results[0].score if results[0].method == known[0] else chosen.score,
+        versus_best=chosen.versus_best,
+        versus_rank_mean=chosen.versus_rank_mean,
+        recipe=Recipe(
+            chosen.method.name,
+            chosen.method.space,
+            tuple(sorted((m.run_id, m.weight) for m in members if m.weight != 0.0)),
+            chosen.fitted.intercept,
+        ),
+        results=tuple(results),
+        explanation=(*why, *explain(chosen, members)),
+        warnings=blend_warnings(chosen, members, best),
+        metric=table.metric,
+    )
+
+
+def member_scores(
+    table: MemberTable, progress: Progress | None = None
+) -> tuple[dict[str, Score], Evidence]:
+    """Every member's score, and the evidence with what it remembers of them."""
+    evidence = Evidence(table)
+    scores: dict[str, Score] = {}
+    large = table.predictions.size > 1_000_000
+    for number, (name, member) in enumerate(zip(table.names, table.predictions, strict=True), 1):
+        scores[name] = evidence.score(f"member {name}", member)
+        if large:
+            evidence.forget(f"member {name}")
+            if progress is not None:
+                progress(
+                    f"scored {number} of {len(table.names)}: {name} {scores[name].mean_fold:.4f}"
+                )
+    return scores, evidence
+
+
+def explain(chosen: MethodResult, members: Sequence[Member]) -> tuple[str, ...]:
+    """How the weights came about, how steady they are, and what fitting them flatters."""
+    lines = [f"{chosen.method.name}: {chosen.method.text}"]
+    lines += [_with_names(step, members) for step in chosen.fitted.steps]
+    if chosen.method.is_fitted and len(members) > 1:
+        spread = np.array(chosen.fold_weights)
+        for index, member in enumerate(members):
+            lines.append(
+                f"{member.run_id}: weight {member.weight:.4f}, {spread[:, index].min():.4f} to "
+                f"{spread[:, index].max():.4f} when one fold is left out"
+            )
+        lines.append(
+            f"on the rows its weights were fitted on it scores {chosen.in_sample:.4f}; nested, "
+            f"{chosen.score.mean_fold:.4f}"
+        )
+    return tuple(lines)
+
+
+def _with_names(step: str, members: Sequence[Member]) -> str:
+    if "(member:score)" not in step:
+        return step
+    head, _, path = step.partition("(member:score) ")
+    named = [pick.split(":") for pick in path.split(", ")]
+    return head + ", ".join(f"{members[int(pick)].run_id} {value}" for pick, value in named)
+
+
+def blend_warnings(chosen: MethodResult, members: Sequence[Member], best: str) -> tuple[str, ...]:
+    """What speaks against submitting this blend."""
+    used = [member for member in members if member.weight != 0.0]
+    top = next(member for member in members if member.run_id == best)
+    if len(used) == 1:
+        return (f"only {used[0].run_id} takes part: this is no blend",)
+    if chosen.versus_best.gain <= 0:
+        return (
+            (
+                f"the blend ({chosen.score.mean_fold:.4f}) is not better than its best member {best} "
+                f"({top.score.mean_fold:.4f}): gain {chosen.versus_best.text()}"
+            ),
+        )
+    return ()
+
+
+# ---- test predictions ----------------------------------------------------------------------------
+
+
+def mix_test(
+    recipe: Recipe,
+    competition: Competition,
+    order: Sequence[str],
+    read_test: Callable[[str], "pd.DataFrame"],
+) -> "pd.DataFrame":
+    """The blend's test predictions: the id column and targets, in the order of the sample submission.
+
+    A member's column is the mean over (seed, fold) of its predictions in the recipe's space. Members
+    are read one at a time and added in the order of their names, so that equal files give equal bytes.
+
+    Args:
+        read_test: A member's test table by name, sorted by (seed, fold, id).
+
+    Raises:
+        BlendError: A test id of the sample that the members do not predict.
     """
     import pandas as pd
 
-    if not outputs:
-        raise BlendError("There is nothing to blend.", "Push strategies, then: harness pull")
-    if competition.metric not in ("auc", "macro_auc"):
-        raise BlendError(
-            f"auc-weights needs an AUC; {competition.slug} is scored by {competition.metric}."
-        )
-    assert find_metric(competition.metric).greater_is_better
-    scored = [(item, score_run(item, competition)) for item in outputs]
-    best = max(score.mean_fold for _, score in scored)
-    limit = best - DEFAULT_MARGIN if floor is None else floor
-    kept = [(item, score) for item, score in scored if score.mean_fold >= limit]
-    dropped = tuple(
-        (item.run_id, f"scores {score.mean_fold:.4f}, below the floor of {limit:.4f}")
-        for item, score in scored
-        if score.mean_fold < limit
-    )
-    if not kept:
-        raise BlendError(f"Every member scores below the floor of {limit:.4f}.", "Lower --floor.")
-    members = [item for item, _ in kept]
-    table = _side_by_side(members, competition)
-    weights = proportional_weights([score.mean_fold for _, score in kept])
-    ranks = [ranks_within(guess, (table.seeds, table.folds)) for guess in table.predictions]
-    tests = [_mean_test(item, competition) for item in members]
-    missing = sorted(set(order) - set(tests[0].index))
+    columns = [PREDICTION_PREFIX + name for name in competition.target_columns]
+    total = np.empty((0, 0))
+    known: pd.Index[str] | None = None
+    for name, weight in recipe.weights:
+        test = read_test(name)
+        seeds, folds = test[SEED_COLUMN].to_numpy(), test[FOLD_COLUMN].to_numpy()
+        values = to_space(test[columns].to_numpy(dtype=np.float64), recipe.space, seeds, folds)
+        count = int(((seeds == seeds[0]) & (folds == folds[0])).sum())
+        ids = pd.Index(test[ID_COLUMN].to_numpy()[:count])
+        column = values.reshape(-1, count, len(columns)).mean(axis=0)
+        if known is None:
+            known, total = ids, np.full(column.shape, recipe.intercept)
+        elif not ids.equals(known):
+            raise BlendError(f"{name} predicts other test images than {recipe.weights[0][0]}.")
+        total += weight * column
+    assert known is not None
+    rows = known.get_indexer(pd.Index(list(order)))
+    missing = [name for name, row in zip(order, rows, strict=True) if row < 0]
     if missing:
         raise BlendError(
-            f"The runs predict {len(tests[0])} test images; {len(missing)} of the sample submission "
+            f"The members predict {len(known)} test images; {len(missing)} of the sample submission "
             f"are missing (first: {missing[0]}).",
             "A small-profile run predicts all test images too: check that the data is the same.",
         )
-    mixed = sum(weight * frame for weight, frame in zip(weights, tests, strict=True))
-    mixed = mixed.loc[list(order)].clip(0.0, 1.0)
-    predictions = pd.DataFrame(
+    mixed = from_space(total[rows], recipe.space)
+    return pd.DataFrame(
         {
             competition.id_column: list(order),
-            **{
-                name: mixed[PREDICTION_PREFIX + name].to_numpy()
-                for name in competition.target_columns
-            },
+            **{name: mixed[:, index] for index, name in enumerate(competition.target_columns)},
         }
     )
-    blend = Blend(
-        method="auc-weights",
-        members=tuple(
-            Member(item.run_id, score, float(weight))
-            for (item, score), weight in zip(kept, weights, strict=True)
-        ),
-        dropped=dropped,
-        score=_score(table, _nested_mix(table, competition.metric), competition.metric),
-        rank_mean=_score(table, np.mean(ranks, axis=0), competition.metric),
-        predictions=predictions,
-    )
-    return _with_warnings(blend)
-
-
-def _with_warnings(blend: Blend) -> Blend:
-    warnings = []
-    if len(blend.members) == 1:
-        warnings.append(f"only {blend.best.run_id} takes part: this is no blend")
-    elif blend.score.mean_fold <= blend.best.score.mean_fold:
-        warnings.append(
-            f"the blend ({blend.score.mean_fold:.4f}) is not better than its best member "
-            f"{blend.best.run_id} ({blend.best.score.mean_fold:.4f})"
-        )
-    return replace(blend, warnings=tuple(warnings))

@@ -3,31 +3,24 @@
 Imports are inside the commands, so that ``harness --help`` loads neither torch, pandas nor kaggle.
 """
 
-import contextlib
 import difflib
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from harness import __version__
+from harness.cli_blend import BLEND_COMMANDS
+from harness.cli_common import bench_for, common_options
+from harness.cli_local import Ordered, local
 from harness.errors import ConfigError, HarnessError
 
 if TYPE_CHECKING:
     from harness.records import Run, RunSpec
     from harness.settings import Settings
-    from harness.workbench import Workbench
-
-
-class Ordered(click.Group):
-    """Lists commands in the order of use, not of the alphabet."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's signature)
-        """Names in the order of definition."""
-        return list(self.commands)
 
 
 class Program(Ordered):
@@ -64,36 +57,6 @@ class Program(Ordered):
                     f"{error.format_message()} Did you mean {near[0]!r}?", ctx
                 ) from None
             raise
-
-
-def common_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """--remote, --profile and --json, the same everywhere."""
-    for option in (
-        click.option("--json", "as_json", is_flag=True, help="Print records as JSON."),
-        click.option(
-            "--profile",
-            type=click.Choice(["small", "cpu", "full"]),
-            help="Size of the run: a rehearsal in seconds, a CPU result in minutes, or Kaggle's GPUs.",
-        ),
-        click.option(
-            "--remote",
-            type=click.Choice(["local", "kaggle"]),
-            help="Where kernels run. local needs no account; it is the default of a fresh clone.",
-        ),
-    ):
-        command = option(command)
-    return command
-
-
-@contextlib.contextmanager
-def bench_for(remote: str | None, profile: str | None) -> "Iterator[Workbench]":
-    """Settings, ledger and remote for one command."""
-    from harness.settings import load_settings
-    from harness.terminal import progress
-    from harness.workbench import open_workbench
-
-    with open_workbench(load_settings(remote=remote, profile=profile), progress) as bench:
-        yield bench
 
 
 def parse_overrides(pairs: tuple[str, ...]) -> tuple[tuple[str, Any], ...]:
@@ -549,91 +512,6 @@ def pull(
             raise failed[-1]
 
 
-@main.command("blend-and-submit")
-@click.option("--competition", help="Slug, when runs of several competitions were pulled.")
-@click.option(
-    "--runs", multiple=True, metavar="RUN", help="Blend exactly these runs; may be repeated."
-)
-@click.option(
-    "--floor", type=float, help="Drop members that score less. Default: 0.05 below the best."
-)
-@click.option("--message", default="", help="Shown on the leaderboard's submission list.")
-@click.option(
-    "--dry-run", is_flag=True, help="Blend, check and write the file, but submit nothing."
-)
-@common_options
-def blend_and_submit(
-    competition: str | None,
-    runs: tuple[str, ...],
-    floor: float | None,
-    message: str,
-    dry_run: bool,
-    remote: str | None,
-    profile: str | None,
-    as_json: bool,
-) -> None:
-    """Blend pulled runs by validation AUC, check the file, submit it, show the score.
-
-    Takes the newest complete, all-folds run of each strategy in the current profile. The file and its
-    record are written to submissions/<competition>/.
-
-    \b
-    Examples:
-      harness blend-and-submit --dry-run
-      harness blend-and-submit --message "three models"
-      harness blend-and-submit --runs ssl-cpu-1 --runs linear_probe-cpu-2
-    """
-    from harness.commands.blend_and_submit import blend_and_submit as run_blend
-    from harness.terminal import number, print_json, print_table
-
-    with bench_for(remote, profile) as bench:
-        names = [name for item in runs for name in item.split(",") if name]
-        result = run_blend(bench, competition, names, message, floor, dry_run)
-        blend = result.blend
-        if as_json:
-            print_json(
-                {
-                    "method": blend.method,
-                    "members": blend.members,
-                    "dropped": blend.dropped,
-                    "score": blend.score,
-                    "rank_mean": blend.rank_mean,
-                    "csv": result.csv,
-                    "record": result.record,
-                    "submission": result.submission,
-                    "warnings": result.warnings,
-                }
-            )
-            return
-
-        def cells(name: str, score: Any, weight: str) -> list[str]:
-            interval = f"{score.low:.4f} to {score.high:.4f}"
-            return [
-                name,
-                number(score.mean_fold),
-                interval,
-                number(score.pooled),
-                str(score.n),
-                weight,
-            ]
-
-        rows = [cells(m.run_id, m.score, f"{m.weight:.4f}") for m in blend.members]
-        rows.append(cells(f"{blend.method} (nested)", blend.score, ""))
-        rows.append(cells("equal rank mean", blend.rank_mean, ""))
-        columns = ["member", "oof AUC", "95% interval", "pooled", "n", "weight"]
-        print_table(columns, rows, numeric=columns[1:])
-        for run_id, reason in blend.dropped:
-            click.echo(f"dropped: {run_id} {reason}")
-        for warning in result.warnings:
-            click.echo(f"note: {warning}", err=True)
-        click.echo(f"{result.csv}")
-        if result.submission is None:
-            click.echo("Dry run: valid, not submitted.", err=True)
-        else:
-            score = result.submission.public_score or f"not scored ({result.submission.error})"
-            click.echo(f"submitted as {result.submission.ref}: public score {score}")
-
-
 @main.command("dry-run")
 @click.argument("name", metavar="STRATEGY")
 @spec_options
@@ -805,145 +683,6 @@ def status(remote: str | None, profile: str | None, as_json: bool) -> None:
         click.echo(f"Next: {result.next_step}")
 
 
-@main.group(cls=Ordered)
-def local() -> None:
-    """The local Kaggle: a server that the official kaggle client can talk to.
-
-    \b
-    Examples:
-      harness local competition add ../xray
-      harness local serve
-      eval "$(harness local env)" && kaggle kernels list -m
-    """
-
-
-@local.command("serve")
-@click.option("--port", default=0, help="0 takes a free one.")
-def local_serve(port: int) -> None:
-    """Run the local Kaggle in the foreground until Ctrl-C. Loopback only.
-
-    \b
-    Examples:
-      harness local serve
-      harness local serve --port 8765
-    """
-    import signal
-    import threading
-
-    from harness.commands.local import open_server
-    from harness.settings import load_settings
-
-    settings = load_settings(remote="local")
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    try:
-        server = open_server(settings, port)
-        server.start()
-    except OSError as error:
-        raise ConfigError(
-            f"The local Kaggle cannot start: {error}.", "Choose another --port."
-        ) from error
-    try:
-        click.echo(f"Local Kaggle at {server.url}  (state: {settings.local_folder})")
-        click.echo(
-            'For the kaggle client, in another terminal: eval "$(harness local env)"', err=True
-        )
-        stop.wait()
-    finally:
-        server.stop()
-
-
-@local.command("env")
-@click.option("--json", "as_json", is_flag=True, help="Print the variables as JSON.")
-def local_env(as_json: bool) -> None:
-    """Print the environment that points the official client at the running local Kaggle.
-
-    \b
-    Examples:
-      eval "$(harness local env)"
-      kaggle kernels list -m
-    """
-    import shlex
-
-    from harness.commands.local import client_environment
-    from harness.emulator import UNSET
-    from harness.settings import load_settings
-    from harness.terminal import print_json
-
-    _, variables = client_environment(load_settings(remote="local"))
-    if as_json:
-        print_json({"set": variables, "unset": list(UNSET)})
-        return
-    for name in UNSET:
-        click.echo(f"unset {name}")
-    for name, value in variables.items():
-        click.echo(f"export {name}={shlex.quote(value)}")
-
-
-@local.command("reset")
-@click.option("--yes", is_flag=True, help="Do not ask.")
-def local_reset(yes: bool) -> None:
-    """Delete the local Kaggle's kernels, datasets, competitions and submissions. The ledger stays.
-
-    \b
-    Examples:
-      harness local reset
-      harness local reset --yes
-    """
-    from harness.commands.local import reset
-    from harness.settings import load_settings
-
-    settings = load_settings(remote="local")
-    if not yes:
-        click.confirm(f"Delete {settings.local_folder}?", abort=True, err=True)
-    click.echo("Deleted." if reset(settings) else "There was nothing to delete.")
-
-
-@local.group("competition", cls=Ordered)
-def local_competition() -> None:
-    """Competitions on the local Kaggle.
-
-    \b
-    Examples:
-      harness local competition add ../xray
-    """
-
-
-@local_competition.command("add")
-@click.argument("folder", type=click.Path(path_type=Path))
-@click.option(
-    "--slug", help="Which competition of the workspace it is; needed when there are several."
-)
-@click.option(
-    "--solution", type=click.Path(path_type=Path), help="Private answers: ids and targets."
-)
-def local_competition_add(folder: Path, slug: str | None, solution: Path | None) -> None:
-    """Give the local Kaggle a competition's data; kernels mount it read-only.
-
-    Without a solution, submissions are taken but not scored.
-
-    \b
-    Examples:
-      harness local competition add ../xray
-      harness local competition add ../xray --solution answers.csv
-    """
-    from harness.commands.local import add_competition
-    from harness.registry import competition_by_slug, load_competition, module_names
-    from harness.settings import load_settings
-
-    settings = load_settings(remote="local")
-    known = module_names(settings.workspace, "competitions")
-    if slug is None and len(known) != 1:
-        raise ConfigError(
-            "Several competitions are known.", f"Choose with --slug: {', '.join(known)}."
-        )
-    competition = (
-        competition_by_slug(settings.workspace, slug)
-        if slug
-        else load_competition(settings.workspace, known[0])
-    )
-    added = add_competition(settings, competition, folder, solution)
-    click.echo(
-        f"{competition.slug}: {added}" + ("" if solution else " (not scored: no --solution)")
-    )
+for blend_command in BLEND_COMMANDS:
+    main.add_command(blend_command)
+main.add_command(local)

@@ -14,9 +14,18 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import ConfigError
-from harness.records import Handle, PackedFile, Run, RunSpec, RunState, Submission, to_json
+from harness.records import (
+    Handle,
+    ImportedMember,
+    PackedFile,
+    Run,
+    RunSpec,
+    RunState,
+    Submission,
+    to_json,
+)
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 SCHEMA = """
 CREATE TABLE runs (
@@ -46,6 +55,24 @@ CREATE TABLE submissions (
 );
 """
 
+# What each version added. A new ledger is made from SCHEMA and then walks the same way as an old one.
+MIGRATIONS = {
+    2: """
+ALTER TABLE submissions ADD COLUMN blend_id TEXT;
+ALTER TABLE submissions ADD COLUMN cv_score REAL;
+ALTER TABLE submissions ADD COLUMN cv_low REAL;
+ALTER TABLE submissions ADD COLUMN cv_high REAL;
+CREATE TABLE imports (
+    name TEXT NOT NULL, competition TEXT NOT NULL, created_at TEXT NOT NULL,
+    oof_source TEXT NOT NULL, test_source TEXT NOT NULL,
+    oof_source_sha256 TEXT NOT NULL, test_source_sha256 TEXT NOT NULL,
+    oof_sha256 TEXT NOT NULL, test_sha256 TEXT NOT NULL,
+    folds_from TEXT, note TEXT NOT NULL, score_mean_fold REAL, score_pooled REAL,
+    PRIMARY KEY (competition, name)
+);
+""",
+}
+
 
 def utc_now() -> str:
     """The time as ISO 8601 in UTC, to the millisecond."""
@@ -72,9 +99,11 @@ class Ledger:
             self._db.execute("PRAGMA foreign_keys = ON")
             with self._transaction():
                 version = self._db.execute("PRAGMA user_version").fetchone()[0]
-                if version == 0:
-                    for statement in SCHEMA.split(";"):
-                        self._db.execute(statement)
+                scripts = [SCHEMA] if version == 0 else []
+                scripts += [MIGRATIONS[n] for n in range(max(version, 1) + 1, SCHEMA_VERSION + 1)]
+                for statement in ";".join(scripts).split(";"):
+                    self._db.execute(statement)
+                if scripts:
                     self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         except sqlite3.DatabaseError as error:
             raise ConfigError(
@@ -256,11 +285,37 @@ class Ledger:
         ).fetchone()
         return json.loads(row["record"]) if row else None
 
+    def blends(self, competition: str) -> list[tuple[str, dict[str, Any]]]:
+        """Ids and records of a competition's blends, oldest first."""
+        rows = self._db.execute(
+            "SELECT blend_id, record FROM blends WHERE competition = ? ORDER BY created_at, rowid",
+            (competition,),
+        )
+        return [(row["blend_id"], json.loads(row["record"])) for row in rows]
+
+    # ---- imported members ------------------------------------------------------------------------
+
+    def add_import(self, item: ImportedMember) -> None:
+        """Write an imported member; one of the same name in the same competition is replaced."""
+        columns = to_json(item)
+        marks = ",".join("?" * len(columns))
+        with self._transaction():
+            self._db.execute(
+                f"INSERT OR REPLACE INTO imports ({','.join(columns)}) VALUES ({marks})",
+                tuple(columns.values()),
+            )
+
+    def imports(self, competition: str | None = None) -> list[ImportedMember]:
+        """Imported members, oldest first."""
+        rows = self._db.execute("SELECT * FROM imports ORDER BY created_at, rowid").fetchall()
+        found = [ImportedMember(**{key: row[key] for key in row.keys()}) for row in rows]  # noqa: SIM118
+        return [item for item in found if competition in (None, item.competition)]
+
     def add_submission(self, submission: Submission) -> None:
         """Write a submission's intent."""
         with self._transaction():
             self._db.execute(
-                "INSERT INTO submissions VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
+                "INSERT INTO submissions VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
                 (
                     submission.submission_id,
                     submission.remote,
@@ -275,6 +330,10 @@ class Ledger:
                     submission.public_score,
                     submission.private_score,
                     submission.error,
+                    submission.blend_id,
+                    submission.cv_score,
+                    submission.cv_low,
+                    submission.cv_high,
                 ),
             )
 

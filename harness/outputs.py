@@ -14,6 +14,7 @@ from kernels.contract import (
     ID_COLUMN,
     MANIFEST_FILE,
     METRICS_FILE,
+    MODEL_FILE,
     OOF_FILE,
     PREDICTION_PREFIX,
     SEED_COLUMN,
@@ -82,8 +83,8 @@ def manifest_files(manifest: dict[str, Any]) -> list[PackedFile]:
 
 
 def is_small(path: str) -> bool:
-    """True for what a pull fetches unasked: everything but checkpoints."""
-    return not path.startswith(CHECKPOINT_FOLDER + "/")
+    """True for what a pull fetches unasked: everything but networks."""
+    return not path.startswith(CHECKPOINT_FOLDER + "/") and path != MODEL_FILE
 
 
 def read_outputs(
@@ -103,8 +104,8 @@ def read_outputs(
         raise ContractError(f"Run {run_id}: {faults[0]}.", more(faults) or "Pull it again.")
     metrics = json.loads((folder / METRICS_FILE).read_text("utf-8"))
     targets = competition.target_columns
-    oof = _read_table(folder / OOF_FILE, oof_columns(targets), run_id)
-    test = _read_table(folder / TEST_FILE, prediction_columns(targets), run_id)
+    oof = read_table(folder / OOF_FILE, oof_columns(targets), run_id)
+    test = read_table(folder / TEST_FILE, prediction_columns(targets), run_id)
     for frame, name in ((oof, OOF_FILE), (test, TEST_FILE)):
         repeated = frame.duplicated(KEYS)
         if repeated.any():
@@ -123,7 +124,12 @@ def read_outputs(
     return RunOutputs(run_id, folder, manifest, metrics, oof, test)
 
 
-def _read_table(path: Path, columns: list[str], run_id: str) -> "pd.DataFrame":
+def read_table(path: Path, columns: list[str], run_id: str) -> "pd.DataFrame":
+    """A predictions table with exactly these columns, checked and sorted by (seed, fold, id).
+
+    Raises:
+        ContractError: It is unreadable, has other columns or no rows, or holds a value out of range.
+    """
     import numpy as np
     import pandas as pd
 

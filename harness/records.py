@@ -237,3 +237,26 @@ class Submission:
     public_score: str | None = None
     private_score: str | None = None
     error: str | None = None
+    blend_id: str | None = None  # the record of the blend that made the file; None for other files
+    cv_score: float | None = None  # nested for a blend, out-of-fold for a single run
+    cv_low: float | None = None
+    cv_high: float | None = None
+
+
+@dataclass(frozen=True)
+class ImportedMember:
+    """Predictions that came from elsewhere, kept in the run contract's form."""
+
+    name: str
+    competition: str
+    created_at: str
+    oof_source: str  # the files as they were given
+    test_source: str
+    oof_source_sha256: str
+    test_source_sha256: str
+    oof_sha256: str  # our copies
+    test_sha256: str
+    folds_from: str | None  # the run whose folds it got; None when its file names them
+    note: str
+    score_mean_fold: float | None = None
+    score_pooled: float | None = None

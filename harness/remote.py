@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,27 @@ class SubmissionLimits:
 
     today: int
     allowed_now: int
+
+
+@dataclass(frozen=True)
+class CompetitionInfo:
+    """What the service says about a competition now. Times are ISO 8601 in UTC."""
+
+    deadline: str | None
+    team_count: int
+    our_rank: int | None  # None before the first scored submission
+    closed: bool  # takes no submissions
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One line of a leaderboard, best first. The score is a string, as served."""
+
+    rank: int
+    team_id: int
+    team: str
+    score: str
+    date: str
 
 
 class _HttpClient(KaggleHttpClient):  # type: ignore[misc]  # kagglesdk has no types
@@ -399,6 +421,58 @@ class KaggleRemote:
         partial.write_bytes(answer.content)
         partial.replace(target)
 
+    def competition_info(self, slug: str) -> CompetitionInfo:
+        """Deadline, number of teams and our place.
+
+        Raises:
+            ConfigError: There is no such competition, or it cannot be seen.
+        """
+        request = competition_types.ApiGetCompetitionRequest()
+        request.competition_name = slug
+        try:
+            answer = self._read(f"competition {slug}", self._competitions.get_competition, request)
+        except requests.HTTPError as error:
+            raise ConfigError(
+                f"Competition {slug!r} cannot be read: {_reason(error)}.",
+                _competition_hint(slug, self.name),
+            ) from error
+        return CompetitionInfo(
+            _utc_text(answer.deadline),
+            int(answer.team_count or 0),
+            int(answer.user_rank) if answer.user_rank else None,
+            bool(answer.submissions_disabled),
+        )
+
+    def leaderboard(self, slug: str, public: bool = False) -> list[Standing]:
+        """Every team from the first place down, over all pages.
+
+        Args:
+            public: The public leaderboard even when the private one is out.
+        """
+        found: list[Standing] = []
+        token = ""
+        while True:
+            request = competition_types.ApiGetLeaderboardRequest()
+            request.competition_name, request.override_public = slug, public
+            request.page_size, request.page_token = PAGE_SIZE, token
+            answer = self._read(
+                f"leaderboard of {slug}", self._competitions.get_leaderboard, request
+            )
+            for item in answer.submissions or []:
+                date = _utc_text(item.submission_date) or ""
+                found.append(
+                    Standing(
+                        len(found) + 1,
+                        int(item.team_id or 0),
+                        str(item.team_name or ""),
+                        str(item.score or ""),
+                        date,
+                    )
+                )
+            token = str(answer.next_page_token or "")
+            if not token:
+                return found
+
     def submission_limits(self, slug: str) -> SubmissionLimits:
         """Submissions made and left today."""
         request = competition_types.ApiGetSubmissionLimitsRequest()
@@ -530,6 +604,14 @@ def _competition_hint(slug: str, remote: str) -> str:
 def _check_dataset_answer(handle: Handle, answer: Any) -> None:
     if str(answer.status or "").lower() != "ok":
         raise PushRejected(f"Dataset {handle} was refused: {answer.error or 'no reason given'}.")
+
+
+def _utc_text(moment: datetime | None) -> str | None:
+    """ISO 8601 in UTC; the service's times carry no zone, or UTC."""
+    if moment is None or moment.year <= 1:
+        return None
+    zoned = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return zoned.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _submission_status(item: Any) -> SubmissionStatus:

@@ -23,6 +23,7 @@ Seed = int | Sequence[int]
 
 POSITIVE_SHARE = 0.73  # as in the real films this stands in for
 JPEG_QUALITY = 85
+FOLDER_CLASSES = ("NORMAL", "PNEUMONIA")  # of the public folder layout, in the order of the labels
 SHIFT = 4  # OpenCV takes coordinates with this many fractional bits
 
 
@@ -133,6 +134,51 @@ def draw_competition(
     _write_csv(data / "sample_submission.csv", header, [(name, 0.5) for name in splits["test"]])
     solution = folder / f"{slug}-solution.csv"
     _write_csv(solution, header, [(name, labels[name]) for name in splits["test"]])
+    return SyntheticCompetition(slug, data, solution, patients)
+
+
+def draw_folder_competition(
+    folder: Path,
+    seed: int = 0,
+    n_train: int = 80,
+    n_val: int = 4,
+    n_test: int = 32,
+    size: int = 224,
+    slug: str = "chest-xray-pneumonia",
+) -> SyntheticCompetition:
+    """Draw the public chest X-ray set's layout: ``<folder>/<slug>/train|val|test/NORMAL|PNEUMONIA``.
+
+    File names tell the patient as the public ones do (``IM-0003-0001``, ``person7_virus_12``); an id is
+    ``<split>/<file name without extension>``. Half of ``val`` is of each class. A sample submission
+    lies beside the folders and the solution outside, so that the local Kaggle can host it.
+
+    Raises:
+        FileExistsError: If the data folder is there already.
+    """
+    data = folder / slug
+    data.mkdir(parents=True)
+    rng = np.random.default_rng([seed, 3])
+    patients: dict[str, int] = {}
+    answers: list[tuple[str, int]] = []
+    for split, count in (("train", n_train), ("val", n_val), ("test", n_test)):
+        for name in FOLDER_CLASSES:
+            (data / split / name).mkdir(parents=True)
+        films = _draw_patients(rng, count, len(patients))
+        if split == "val":
+            films = [(len(patients) + index, index % 2) for index in range(count)]
+        for patient, label in films:
+            number = len(patients)
+            name = _public_name(patient, number, label)
+            film, _ = draw_film([seed, 4, number], bool(label), size, [seed, 5, patient])
+            _write_jpeg(data / split / FOLDER_CLASSES[label] / f"{name}.jpeg", film)
+            patients[f"{split}/{name}"] = patient
+            if split == "test":
+                answers.append((f"{split}/{name}", label))
+    answers.sort()
+    header = ("id", "pneumonia")
+    _write_csv(data / "sample_submission.csv", header, [(name, 0.5) for name, _ in answers])
+    solution = folder / f"{slug}-solution.csv"
+    _write_csv(solution, header, answers)
     return SyntheticCompetition(slug, data, solution, patients)
 
 
@@ -444,6 +490,15 @@ def _draw_patients(rng: np.random.Generator, count: int, first: int) -> list[tup
             films += [(first + len(films), label)] * here
             number -= here
     return [films[index] for index in rng.permutation(count)]
+
+
+def _public_name(patient: int, number: int, label: int) -> str:
+    """A file's name in the public set: the patient's number, then the film's."""
+    if label:
+        subtype = "virus" if patient % 3 == 0 else "bacteria"
+        return f"person{patient + 1}_{subtype}_{number + 1}"
+    prefix = "NORMAL2-" if patient % 2 else ""
+    return f"{prefix}IM-{patient + 1:04d}-{number + 1:04d}"
 
 
 def _write_jpeg(path: Path, film: Bytes) -> None:

@@ -240,6 +240,8 @@ class TrainConfig:
     sampler: str = "shuffle"  # shuffle | balanced
     early_stop_patience: int | None = None  # None: fixed epochs, keep the last
     ema_decay: float | None = None
+    rows_per_class: int | None = None  # train on so many rows of each class, drawn once; None: all
+    class_weights: tuple[float, float] | None = None  # of weighted_ce; None: from the rows' counts
 
     def __post_init__(self) -> None:
         require_one_of("loss", self.loss, LOSS_NAMES)
@@ -249,6 +251,12 @@ class TrainConfig:
         smoothing, decay = self.label_smoothing, self.ema_decay
         require(0 <= smoothing < 1, f"label_smoothing is {smoothing}, not in [0, 1)")
         require(decay is None or 0 <= decay < 1, f"ema_decay is {decay}, not in [0, 1)")
+        rows, weights = self.rows_per_class, self.class_weights
+        require(rows is None or rows >= 1, f"rows_per_class is {rows}; at least 1, or None for all")
+        require(
+            weights is None or (len(weights) == 2 and min(weights) > 0),
+            f"class_weights are {weights}; two positive numbers, of class 0 and 1",
+        )
 
 
 @dataclass(frozen=True)
@@ -288,7 +296,7 @@ class SimSiamConfig:
     glcm_levels: int = 32
     pairs: str = "neighbours"  # neighbours | views (plain SimSiam, the control arm)
     pair_share: float = 0.5  # share of pairs made of two films; the rest are two views of one
-    ssl_image_size: int | None = None  # side of the views in the SimSiam stage; None: image_size
+    ssl_image_size: int | None = None  # of the SimSiam views, for networks of any size; None: the same
     ssl_epochs: int = 20
     ssl_batch_size: int = 64
     ssl_optim: OptimConfig = OptimConfig(

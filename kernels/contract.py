@@ -20,6 +20,9 @@ OOF_FILE = "oof_predictions.csv"
 TEST_FILE = "test_predictions.csv"
 UNLABELLED_FILE = "unlabelled_predictions.csv"
 SUBMISSION_FILE = "submission.csv"
+RESULTS_FILE = "results.json"  # the report: metrics with intervals
+CARD_FILE = "README.md"  # the same for people
+MODEL_FILE = "model.pt"  # one network of the run; pulled on request, as checkpoints are
 CHECKPOINT_FOLDER = "checkpoints"  # large; pulled on request only
 SMALL_FILES = (MANIFEST_FILE, METRICS_FILE, OOF_FILE, TEST_FILE)  # what every run must have
 

@@ -1,4 +1,4 @@
-"""Blend and submit: choose members, weight them by AUC, check the file, hand it in, wait for the score.
+"""Blend and submit: choose members, mix them, pass the gate, hand the file in, wait for the score.
 
 The file and its record stay in submissions/<competition>/ whatever happens afterwards. A submission that
 was sent but not answered is looked up by the nonce in its message before anything is sent again.
@@ -7,94 +7,92 @@ was sent but not answered is looked up by the nonce in its message before anythi
 import hashlib
 import secrets
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from harness import __version__
-from harness.blending import Blend, blend_by_auc, eligible_runs
-from harness.errors import BlendError, RemoteUnavailable, SubmissionInvalid
-from harness.gate import check_submission, read_submission, submission_warnings
+from harness.blending import Blend, blend_members, mix_test, scored
+from harness.commands.members import (
+    Lineup,
+    choose_competition,
+    choose_members,
+    line_up_members,
+    load_members,
+    read_member_test,
+    sample_submission,
+)
+from harness.commands.validation import (
+    best_submission,
+    gain_between,
+    public_noise_of,
+    validation_path,
+)
+from harness.errors import RemoteUnavailable, SubmissionInvalid
+from harness.gate import (
+    DEFAULT_RESERVE,
+    Earlier,
+    Finding,
+    earlier_findings,
+    file_findings,
+    gain_findings,
+    limit_findings,
+    read_submission,
+    refuse_blocks,
+    warning,
+)
 from harness.ledger import utc_now
-from harness.outputs import RunOutputs, read_outputs
+from harness.provenance import (
+    Validation,
+    csv_bytes,
+    import_record,
+    make_record,
+    rows_digest,
+    run_record,
+    save_validation,
+)
 from harness.records import Run, Submission, to_json
-from harness.registry import competition_by_slug, load_strategies
-from harness.settings import choose_profile
+from harness.scoring import Score
+from harness.standings import PublicNoise
 from harness.workbench import Workbench, git_state
 from kernels.config import Competition
 from kernels.contract import sha256_file, write_json
 
-SAMPLE_FILE = "sample_submission.csv"
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["BlendAndSubmitResult", "blend_and_submit", "load_members", "submit_file"]
+
 SCORE_WAIT_S = 600.0
 
 
 @dataclass(frozen=True)
+class Options:
+    """What a blend is asked for, beside its members."""
+
+    method: str = "auc-weights"
+    floor: float | None = None
+    every_method: bool = False  # score all methods, for --explain
+    groups: Path | None = None
+    allow_shared_ids: bool = False
+    reserve: int = DEFAULT_RESERVE
+    reuse_identical: bool = (
+        False  # ranks equal to an earlier submission: take that one, do not block
+    )
+
+
+@dataclass(frozen=True)
 class BlendAndSubmitResult:
-    """The blend, its file, and the submission (None after a dry run)."""
+    """The blend, its file, and the submission (None after a dry run, or when nobody confirmed)."""
 
     blend: Blend
     csv: Path
     record: Path
     submission: Submission | None
     warnings: tuple[str, ...]
-
-
-def choose_competition(bench: Workbench, slug: str | None, runs: Sequence[Run]) -> Competition:
-    """The named competition, or the only one that has pulled runs (BlendError when it is not clear)."""
-    if slug is not None:
-        return competition_by_slug(bench.settings.workspace, slug)
-    slugs = sorted({run.competition for run in runs if run.score_mean_fold is not None})
-    if not slugs:
-        raise BlendError(
-            "There are no pulled runs yet.", "First: harness push STRATEGY, then: harness pull"
-        )
-    if len(slugs) > 1:
-        raise BlendError(f"Pulled runs belong to {', '.join(slugs)}.", "Choose with --competition.")
-    return competition_by_slug(bench.settings.workspace, slugs[0])
-
-
-def choose_members(bench: Workbench, competition: Competition, names: Sequence[str]) -> list[Run]:
-    """Runs by id, or all that a blend takes unasked."""
-    if names:
-        chosen = [bench.ledger.run(name) for name in dict.fromkeys(names)]
-        for run in chosen:
-            if run.score_mean_fold is None or run.competition != competition.slug:
-                raise BlendError(
-                    f"Run {run.run_id} has no pulled results for {competition.slug} ({run.state}).",
-                    "First: harness pull",
-                )
-        return chosen
-    profile, _ = choose_profile(bench.settings)
-    runs = bench.ledger.runs(bench.settings.remote)
-    blendable = {item.name for item in load_strategies(bench.settings.workspace) if item.in_blend}
-    found = eligible_runs(runs, competition.slug, profile, blendable)
-    if not found:
-        raise BlendError(
-            f"No complete, pulled, all-folds run of profile {profile!r} for {competition.slug}.",
-            "Push and pull some, or name runs with --runs (see: harness runs).",
-        )
-    return found
-
-
-def sample_submission(bench: Workbench, competition: Competition) -> Path:
-    """The competition's sample submission, fetched once."""
-    path = bench.settings.cache_folder / bench.settings.remote / competition.slug / SAMPLE_FILE
-    if not path.is_file():
-        bench.remote.competition_file(competition.slug, SAMPLE_FILE, path)
-    return path
-
-
-def load_members(
-    bench: Workbench, runs: Sequence[Run], competition: Competition
-) -> list[RunOutputs]:
-    """Read and check every member's pulled files again: disks change."""
-    return [
-        read_outputs(bench.outputs_folder(run), run.run_id, competition, run.script_sha256)
-        for run in runs
-    ]
+    findings: tuple[Finding, ...] = ()
+    noise: PublicNoise | None = None
 
 
 def blend_and_submit(
@@ -104,44 +102,118 @@ def blend_and_submit(
     message: str = "",
     floor: float | None = None,
     dry_run: bool = False,
+    options: Options | None = None,
+    confirm: Callable[[Sequence[Finding]], bool] | None = None,
 ) -> BlendAndSubmitResult:
-    """Blend, validate, write the file and its record, and submit unless ``dry_run``.
+    """Blend, pass the gate, write the file and its record, and submit unless ``dry_run``.
+
+    Args:
+        runs: Run ids and names of imports; empty takes the newest of each strategy and all imports.
+        confirm: Asked when the gate warns; None goes on. It never sees a block.
 
     Raises:
         BlendError: No or incompatible members.
-        SubmissionInvalid: The file would be refused, or was; nothing is sent twice.
+        SubmissionInvalid: The gate blocks the file, or the service refused it; nothing is sent twice.
     """
+    options = options or Options()
+    if floor is not None:
+        options = replace(options, floor=floor)
     pulled = bench.ledger.runs(bench.settings.remote)
     competition = choose_competition(bench, competition_slug, pulled)
-    members = choose_members(bench, competition, runs)
+    sources = choose_members(bench, competition, runs)
     sample_path = sample_submission(bench, competition)
     sample = read_submission(sample_path, competition.id_column)
-    outputs = load_members(bench, members, competition)
-    blend = blend_by_auc(outputs, competition, list(sample[competition.id_column]), floor)
-    csv = write_submission(bench, competition, blend)
-    check_submission(csv, sample_path, competition.id_column)
-    warnings = blend.warnings + tuple(submission_warnings(blend.predictions, competition.id_column))
-    record_path = csv.with_suffix(".json")
-    record = provenance_record(bench, competition, blend, members, csv)
-    write_json(record_path, record)
-    bench.ledger.add_blend(csv.stem, competition.slug, record)
-    if dry_run:
-        return BlendAndSubmitResult(blend, csv, record_path, None, warnings)
-    text = message or f"{blend.method} of {len(blend.members)}: " + ", ".join(
-        m.run_id for m in blend.members
+    lineup = line_up_members(
+        bench,
+        sources,
+        competition,
+        named=bool(runs),
+        groups=options.groups,
+        allow_shared_ids=options.allow_shared_ids,
     )
-    submission = submit_file(bench, competition, csv, text)
+    blend = blend_members(
+        lineup.table,
+        competition,
+        options.method,
+        options.floor,
+        options.every_method,
+        bench.progress,
+    )
+    blend = replace(blend, dropped=(*lineup.left_out, *blend.dropped))
+    predictions = mix_test(
+        blend.recipe,
+        competition,
+        list(sample[competition.id_column]),
+        lambda name: read_member_test(bench, lineup.sources[name], competition),
+    )
+    csv = write_submission(bench, competition, blend.method, predictions)
+    validation = Validation(lineup.table, blend.chosen.nested, rows_digest(lineup.table))
+    findings = file_findings(
+        read_submission(csv, competition.id_column),
+        sample,
+        competition.id_column,
+        competition.metric,
+    )
+    refuse_blocks(findings, csv.name)
+    record_path, record = write_record(bench, competition, blend, lineup, csv, predictions, options)
+    gain = expected_gain(bench, competition, blend, validation, csv)
+    findings += gain
+    # The best member is named by the gate already when it is what a blend is measured against.
+    notes = [text for text in blend.warnings if not gain or "this is no blend" in text]
+    if dry_run:
+        findings += ledger_findings(bench, competition, predictions, csv)
+        return BlendAndSubmitResult(
+            blend, csv, record_path, None, _texts(notes, findings), tuple(findings)
+        )
+    known = settle_earlier(bench, competition, sha256_file(csv))
+    if known is None:
+        found = ledger_findings(bench, competition, predictions, csv)
+        twin = identical_submission(bench, competition, predictions, csv)
+        if options.reuse_identical and twin is not None:
+            blocked = [item for item in found if item.kind == "block"]
+            found = [warning(item.what, item.change) for item in blocked]
+            known = twin
+        findings += found
+        refuse_blocks(findings, csv.name)
+    if known is None:
+        findings += service_findings(bench, competition, options.reserve)
+        refuse_blocks(findings, csv.name)
+        if findings and confirm is not None and not confirm(findings):
+            return BlendAndSubmitResult(
+                blend, csv, record_path, None, _texts(notes, findings), tuple(findings)
+            )
+        text = message or f"{blend.method} of {len(blend.members)}: " + ", ".join(
+            m.run_id for m in blend.members
+        )
+        known = send(bench, competition, csv, text, blend.score, csv.stem)
+    else:
+        bench.progress(f"this file was submitted already (reference {known.ref})")
+    submission = wait_for_score(bench, known)
     write_json(record_path, {**record, "submission": to_json(submission)})
-    return BlendAndSubmitResult(blend, csv, record_path, submission, warnings)
+    return BlendAndSubmitResult(
+        blend,
+        csv,
+        record_path,
+        submission,
+        _texts(notes, findings),
+        tuple(findings),
+        public_noise_of(bench, competition, submission),
+    )
 
 
-def write_submission(bench: Workbench, competition: Competition, blend: Blend) -> Path:
+def _texts(notes: Sequence[str], findings: Sequence[Finding]) -> tuple[str, ...]:
+    return (*notes, *(str(finding) for finding in findings))
+
+
+def write_submission(
+    bench: Workbench, competition: Competition, method: str, predictions: "pd.DataFrame"
+) -> Path:
     """The blend as <date>-<name>.csv. Equal bytes written today are found again, not written twice."""
     folder = bench.settings.submissions_folder / competition.slug
     folder.mkdir(parents=True, exist_ok=True)
-    data = blend.predictions.to_csv(index=False, lineterminator="\n").encode()
+    data = csv_bytes(predictions)
     day = datetime.now(UTC).strftime("%Y-%m-%d")
-    name = f"{day}-{blend.method}-{hashlib.sha256(data).hexdigest()[:8]}.csv"
+    name = f"{day}-{method}-{hashlib.sha256(data).hexdigest()[:8]}.csv"
     path = folder / name
     temporary = path.with_suffix(".part")
     temporary.write_bytes(data)
@@ -149,57 +221,147 @@ def write_submission(bench: Workbench, competition: Competition, blend: Blend) -
     return path
 
 
-def provenance_record(
-    bench: Workbench, competition: Competition, blend: Blend, runs: Sequence[Run], csv: Path
-) -> dict[str, Any]:
-    """Everything needed to tell where a submission file came from."""
-    commit, dirty = git_state(bench.settings.workspace)
-    by_id = {run.run_id: run for run in runs}
-    versions = {"harness": __version__}
-    for name in ("kaggle", "kagglesdk", "numpy", "pandas"):
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return {
-        "schema_version": 1,
-        "created_at": utc_now(),
-        "competition": competition.slug,
-        "file": {"name": csv.name, "sha256": sha256_file(csv), "rows": len(blend.predictions)},
-        "method": blend.method,
-        "score_nested": to_json(blend.score),
-        "score_rank_mean": to_json(blend.rank_mean),
-        "members": [
-            {
-                **to_json(member),
-                "kernel": str(by_id[member.run_id].kernel),
-                "script_sha256": by_id[member.run_id].script_sha256,
-                "digest": by_id[member.run_id].digest,
-                "commit": by_id[member.run_id].commit,
-                "dirty": by_id[member.run_id].dirty,
-                "datasets": by_id[member.run_id].datasets,
-                "spec": to_json(by_id[member.run_id].spec),
-                "manifest_sha256": sha256_file(
-                    bench.outputs_folder(by_id[member.run_id]) / "manifest.json"
-                ),
-            }
-            for member in blend.members
-        ],
-        "dropped": [{"run_id": run_id, "reason": reason} for run_id, reason in blend.dropped],
-        "git": {"commit": commit, "dirty": dirty},
-        "versions": versions,
-        "remote": bench.settings.remote,
-        "submission": None,
+def write_record(
+    bench: Workbench,
+    competition: Competition,
+    blend: Blend,
+    lineup: Lineup,
+    csv: Path,
+    predictions: "pd.DataFrame",
+    options: Options,
+) -> tuple[Path, dict[str, Any]]:
+    """Nested predictions and the provenance record, beside the file and in the ledger."""
+    nested = validation_path(bench, csv.stem)
+    save_validation(nested, lineup.table, blend.chosen.nested)
+    members = []
+    for member in blend.members:
+        source = lineup.sources[member.run_id]
+        if isinstance(source, Run):
+            chain = run_record(source, bench.outputs_folder(source))
+        else:
+            chain = import_record(source)
+        members.append({**to_json(member), **chain})
+    sample = sample_submission(bench, competition)
+    files = {
+        "sample_submission_sha256": sha256_file(sample),
+        "nested_predictions_sha256": sha256_file(nested),
+        "groups_sha256": sha256_file(options.groups) if options.groups is not None else None,
     }
+    record = make_record(
+        competition,
+        blend,
+        lineup.table,
+        members,
+        csv,
+        len(predictions),
+        files,
+        git_state(bench.settings.workspace),
+        bench.settings.remote,
+    )
+    path = csv.with_suffix(".json")
+    write_json(path, record)
+    bench.ledger.add_blend(csv.stem, competition.slug, record)
+    return path, record
 
 
-def submit_file(bench: Workbench, competition: Competition, csv: Path, message: str) -> Submission:
+# ---- what the gate is told -----------------------------------------------------------------------
+
+
+def expected_gain(
+    bench: Workbench, competition: Competition, blend: Blend, validation: Validation, csv: Path
+) -> list[Finding]:
+    """Is anything gained over the best earlier submission by CV, or without one over the best member?"""
+    digest = sha256_file(csv)
+    earlier = best_submission(bench, competition, validation, without=digest)
+    if earlier is not None:
+        gain = scored(lambda: gain_between(validation, earlier.validation))
+        return gain_findings(gain, f"the submission {earlier.label} ({earlier.cv:.4f})")
+    if len(blend.members) > 1:
+        return gain_findings(blend.versus_best, f"its best member {blend.best.run_id}")
+    return []
+
+
+def ledger_findings(
+    bench: Workbench, competition: Competition, predictions: "pd.DataFrame", csv: Path
+) -> list[Finding]:
+    """Compare with earlier submissions whose files are still as they were sent."""
+    earlier = [
+        Earlier(f"{item.csv.name} (reference {item.ref})", read_submission(item.csv, column))
+        for column in [competition.id_column]
+        for item in intact_submissions(bench, competition, sha256_file(csv))
+    ]
+    return earlier_findings(predictions, earlier, competition.id_column, competition.metric)
+
+
+def intact_submissions(
+    bench: Workbench, competition: Competition, without: str
+) -> list[Submission]:
+    """Submissions that arrived, with files that still have the bytes that were sent."""
+    return [
+        item
+        for item in bench.ledger.submissions(bench.settings.remote, competition.slug)
+        if item.ref is not None
+        and item.status not in ("REFUSED", "ERROR")
+        and item.sha256 != without
+        and item.csv.is_file()
+        and sha256_file(item.csv) == item.sha256
+    ]
+
+
+def identical_submission(
+    bench: Workbench, competition: Competition, predictions: "pd.DataFrame", csv: Path
+) -> Submission | None:
+    """The newest earlier submission that the metric cannot tell from this one, or None."""
+    for item in reversed(intact_submissions(bench, competition, sha256_file(csv))):
+        other = Earlier(item.csv.name, read_submission(item.csv, competition.id_column))
+        found = earlier_findings(predictions, [other], competition.id_column, competition.metric)
+        if any(finding.kind == "block" for finding in found):
+            return item
+    return None
+
+
+def service_findings(bench: Workbench, competition: Competition, reserve: int) -> list[Finding]:
+    """Deadline and limits, as the service reports them now."""
+    info = bench.remote.competition_info(competition.slug)
+    limits = bench.remote.submission_limits(competition.slug)
+    return limit_findings(
+        competition.slug,
+        limits.today,
+        limits.allowed_now,
+        info.deadline,
+        datetime.now(UTC),
+        reserve,
+        info.closed,
+    )
+
+
+# ---- sending -------------------------------------------------------------------------------------
+
+
+def submit_file(
+    bench: Workbench,
+    competition: Competition,
+    csv: Path,
+    message: str,
+    cv: Score | None = None,
+    blend_id: str | None = None,
+) -> Submission:
     """Hand a valid file in once and wait for its score.
 
     An identical file that is in already, or that was sent without an answer, is recognised: it is not
     submitted again.
     """
-    digest = sha256_file(csv)
+    submission = settle_earlier(bench, competition, sha256_file(csv))
+    if submission is None:
+        refuse_blocks(service_findings(bench, competition, reserve=0), csv.name)
+        submission = send(bench, competition, csv, message, cv, blend_id)
+    else:
+        bench.progress(f"this file was submitted already (reference {submission.ref})")
+    return wait_for_score(bench, submission)
+
+
+def settle_earlier(bench: Workbench, competition: Competition, digest: str) -> Submission | None:
+    """The submission of these bytes that is in, or None. Unanswered ones are looked up by their nonce."""
     remote, ledger = bench.remote, bench.ledger
     submission = None
     for earlier in ledger.submissions(remote.name, competition.slug):
@@ -216,37 +378,44 @@ def submit_file(bench: Workbench, competition: Competition, csv: Path, message: 
                 earlier.submission_id, ref=found.ref, status="PENDING"
             )
         if earlier.status != "ERROR":
-            bench.progress(f"this file was submitted already (reference {earlier.ref})")
             submission = earlier
-    if submission is None:
-        limits = remote.submission_limits(competition.slug)
-        if limits.allowed_now <= 0:
-            raise SubmissionInvalid(
-                f"No submissions to {competition.slug} are left today ({limits.today} made).",
-                f"The count starts anew at 00:00 UTC. The file is kept: {csv}",
-            )
-        nonce = secrets.token_hex(4)
-        submission = Submission(
-            submission_id=f"{csv.stem}-{nonce}",
-            remote=remote.name,
-            competition=competition.slug,
-            csv=csv,
-            sha256=digest,
-            message=message,
-            nonce=nonce,
-            created_at=utc_now(),
+    return submission
+
+
+def send(
+    bench: Workbench,
+    competition: Competition,
+    csv: Path,
+    message: str,
+    cv: Score | None,
+    blend_id: str | None,
+) -> Submission:
+    """Write the intent, send once, write the reference."""
+    nonce = secrets.token_hex(4)
+    submission = Submission(
+        submission_id=f"{csv.stem}-{nonce}",
+        remote=bench.remote.name,
+        competition=competition.slug,
+        csv=csv,
+        sha256=sha256_file(csv),
+        message=message,
+        nonce=nonce,
+        created_at=utc_now(),
+        blend_id=blend_id,
+        cv_score=cv.mean_fold if cv else None,
+        cv_low=cv.low if cv else None,
+        cv_high=cv.high if cv else None,
+    )
+    bench.ledger.add_submission(submission)
+    try:
+        ref = bench.remote.submit(competition.slug, csv, f"{message} [{nonce}]")
+    except SubmissionInvalid as error:
+        bench.ledger.update_submission(
+            submission.submission_id, status="REFUSED", error=error.message
         )
-        ledger.add_submission(submission)
-        try:
-            ref = remote.submit(competition.slug, csv, f"{message} [{nonce}]")
-        except SubmissionInvalid as error:
-            ledger.update_submission(
-                submission.submission_id, status="REFUSED", error=error.message
-            )
-            raise
-        submission = ledger.update_submission(submission.submission_id, ref=ref, status="PENDING")
-        bench.progress(f"submitted as reference {ref}; waiting for the score")
-    return wait_for_score(bench, submission)
+        raise
+    bench.progress(f"submitted as reference {ref}; waiting for the score")
+    return bench.ledger.update_submission(submission.submission_id, ref=ref, status="PENDING")
 
 
 def wait_for_score(bench: Workbench, submission: Submission) -> Submission:
@@ -260,18 +429,12 @@ def wait_for_score(bench: Workbench, submission: Submission) -> Submission:
     deadline = time.monotonic() + SCORE_WAIT_S
     wait = 0.2
     while time.monotonic() < deadline:
-        status = bench.remote.submission(submission.ref)
-        if status.status != "PENDING":
-            submission = bench.ledger.update_submission(
-                submission.submission_id,
-                status=status.status,
-                public_score=status.public_score or None,
-                private_score=status.private_score or None,
-                error=status.error or None,
-            )
-            if status.status == "ERROR":
+        submission, settled = refresh(bench, submission)
+        if settled:
+            if submission.status == "ERROR":
                 raise SubmissionInvalid(
-                    f"Submission {submission.ref} was not scored: {status.error or 'no reason given'}."
+                    f"Submission {submission.ref} was not scored: "
+                    f"{submission.error or 'no reason given'}."
                 )
             return submission
         time.sleep(wait)
@@ -279,4 +442,22 @@ def wait_for_score(bench: Workbench, submission: Submission) -> Submission:
     raise RemoteUnavailable(
         f"Submission {submission.ref} has no score after {SCORE_WAIT_S:.0f} s; it is in.",
         "Run the same command again to wait on.",
+    )
+
+
+def refresh(bench: Workbench, submission: Submission) -> tuple[Submission, bool]:
+    """Ask the service for a submission by its reference; whether it has been graded."""
+    assert submission.ref is not None
+    status = bench.remote.submission(submission.ref)
+    if status.status == "PENDING":
+        return submission, False
+    return (
+        bench.ledger.update_submission(
+            submission.submission_id,
+            status=status.status,
+            public_score=status.public_score or None,
+            private_score=status.private_score or None,
+            error=status.error or None,
+        ),
+        True,
     )

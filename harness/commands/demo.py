@@ -13,6 +13,7 @@ from pathlib import Path
 from harness.blending import Score, score_run
 from harness.commands.blend_and_submit import (
     BlendAndSubmitResult,
+    Options,
     blend_and_submit,
     load_members,
     submit_file,
@@ -102,7 +103,12 @@ def demo(
         progress("blending, validating and submitting")
         rows = tuple(_row(bench, result.run) for result in results)
         blended = blend_and_submit(
-            bench, competition.slug, [run.run_id for run in runs], "demo: blend"
+            bench,
+            competition.slug,
+            [run.run_id for run in runs],
+            "demo: blend",
+            # A demo of one strategy "blends" what that strategy has submitted already.
+            options=Options(reuse_identical=True),
         )
     return DemoResult(rows, blended, folder, time.monotonic() - started)
 
@@ -113,11 +119,12 @@ def _row(bench: Workbench, run: Run) -> DemoRow:
     strategy = load_strategy(bench.settings.workspace, run.spec.strategy)
     (outputs,) = load_members(bench, [run], competition)
     csv = outputs.folder / SUBMISSION_FILE
-    submission = submit_file(bench, competition, csv, f"demo: {run.run_id}")
+    score = score_run(outputs, competition)
+    submission = submit_file(bench, competition, csv, f"demo: {run.run_id}", score)
     return DemoRow(
         strategy=run.spec.strategy,
         backbone=backbone_of(strategy.profiles.pick(run.spec.profile)) or "22 features",
-        score=score_run(outputs, competition),
+        score=score,
         seconds=run.seconds or 0.0,
         submission=submission,
     )

@@ -13,7 +13,7 @@ import os
 import secrets
 import shutil
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,8 +64,9 @@ def store_file(state: State, source: Path) -> Blob:
     target = path_of(state, blob.sha256)
     target.parent.mkdir(exist_ok=True)
     source.chmod(0o444)
-    source.replace(target)
     with state.write() as db:
+        # Inside the transaction: a collection of garbage holds it too, and must see the new date.
+        source.replace(target)
         db.execute("INSERT OR IGNORE INTO blobs VALUES (?, ?, ?)", (blob.sha256, size, crc))
     return blob
 
@@ -90,11 +91,14 @@ def store_stream(state: State, stream: IO[bytes], limit: int | None = None) -> B
         draft.unlink(missing_ok=True)
 
 
-def crc_of(state: State, sha256: str) -> int:
-    """Look up a blob's zip checksum."""
+def crcs_of(state: State, wanted: Collection[str]) -> dict[str, int]:
+    """Look up the zip checksums of blobs."""
     with state.read() as db:
-        row = db.execute("SELECT crc32 FROM blobs WHERE sha256 = ?", (sha256,)).fetchone()
-    return int(row["crc32"])
+        rows = (
+            db.execute("SELECT sha256, crc32 FROM blobs WHERE sha256 = ?", (name,)).fetchone()
+            for name in wanted
+        )
+        return {row["sha256"]: int(row["crc32"]) for row in rows}
 
 
 def link_or_copy(source: Path, target: Path, copy: bool) -> None:

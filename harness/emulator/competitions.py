@@ -20,13 +20,14 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from harness.emulator import blobs, grader
+from harness.emulator import blobs, grader, lifecycle, reruns
 from harness.emulator.clock import as_datetime, parse_iso, utc_day
 from harness.emulator.datasets import use_tokens
 from harness.emulator.errors import ApiError, StateError, bad_request, not_found
 from harness.emulator.state import State
 
 KINDS = ("csv", "code")
+_HIDDEN = "hidden_test"  # the key beside the specification's own in the stored JSON
 NOT_SCORED = "not scored: no solution file was given to the local Kaggle"
 
 
@@ -94,6 +95,7 @@ class Entry:
     folder: Path
     solution: Path | None
     created: float
+    hidden: Path | None = None
 
     def closed(self, now: float) -> bool:
         """Tell whether the deadline has passed."""
@@ -113,16 +115,37 @@ class DataFile:
 
 def _entry(state: State, row: Mapping[str, Any]) -> Entry:
     known = {item.name for item in fields(CompetitionSpec)}
-    stored = {key: value for key, value in json.loads(row["spec"]).items() if key in known}
+    everything = json.loads(row["spec"])
+    stored = {key: value for key, value in everything.items() if key in known}
+    hidden = everything.get(_HIDDEN)
     stored["target_columns"] = tuple(stored["target_columns"])
     solution = state.folder / "solutions" / row["solution"] if row["solution"] else None
     return Entry(
-        row["id"], CompetitionSpec(**stored), Path(row["folder"]), solution, row["created"]
+        row["id"],
+        CompetitionSpec(**stored),
+        Path(row["folder"]),
+        solution,
+        row["created"],
+        Path(hidden) if hidden else None,
     )
 
 
-def add(state: State, spec: CompetitionSpec, folder: Path, solution: Path | None) -> None:
+def add(
+    state: State,
+    spec: CompetitionSpec,
+    folder: Path,
+    solution: Path | None,
+    hidden: Path | None = None,
+) -> None:
     """Add a competition or bring it up to date; an identical one is left alone.
+
+    Args:
+        state: The state folder.
+        spec: What the competition is.
+        folder: Its data, as everybody sees them.
+        solution: The private answers; those of the hidden test, when there is one.
+        hidden: For code competitions: a folder whose top-level entries replace those of the data
+            when a submitted kernel is run again.
 
     Raises:
         StateError: If the folder is missing, or the solution is missing, unusable or inside it.
@@ -132,6 +155,11 @@ def add(state: State, spec: CompetitionSpec, folder: Path, solution: Path | None
         raise StateError(f"the data folder {folder} does not exist")
     name = "" if solution is None else _solution_name(Path(solution), folder)
     stored = json.dumps(asdict(spec), sort_keys=True)
+    if hidden is not None:
+        if spec.kind != "code":
+            raise StateError(f"{spec.slug} takes files: only a code competition has a hidden test")
+        hidden = reruns.check(hidden, folder, solution)
+        stored = json.dumps({**json.loads(stored), _HIDDEN: str(hidden)}, sort_keys=True)
     with state.read() as db:
         row = db.execute("SELECT * FROM competitions WHERE slug = ?", (spec.slug,)).fetchone()
     same = (stored, str(folder), name)
@@ -313,13 +341,22 @@ def submit_output(
     file_name: str,
     kernel: str,
     description: str,
+    version: int = 0,
 ) -> int:
     """Submit a file that a kernel version wrote and give the submission's number.
+
+    With a hidden test the session `version` runs again first, and it is that output that counts.
 
     Raises:
         ApiError: With status 400 for a limit.
     """
     check_open(state, entry, user)
+    if entry.hidden is not None:
+        with state.write() as db:
+            ref = _insert(state, db, entry, user, file_name, "", 0, description, kernel)
+            lock = reruns.prepare(state, ref, version, entry.spec.slug, entry.folder, entry.hidden)
+        lifecycle.launch(reruns.folder(state, ref), lock)
+        return ref
     with path.open("rb") as stream:
         blob = blobs.store_stream(state, stream)
     with state.write() as db:
@@ -365,10 +402,19 @@ def _insert(
 def grade(state: State, entry: Entry, ref: int) -> None:
     """Score a submission and store the result; done again if a server died in the middle."""
     with state.read() as db:
-        row = db.execute("SELECT * FROM submissions WHERE ref = ?", (ref,)).fetchone()
+        row = dict(db.execute("SELECT * FROM submissions WHERE ref = ?", (ref,)).fetchone())
     public = private = None
     error = ""
-    if entry.solution is not None:
+    if not row["sha256"]:
+        ended = reruns.outcome(state, ref, row["file_name"])
+        if ended is None:
+            return
+        path, error = ended
+        if path is not None:
+            with path.open("rb") as stream:
+                blob = blobs.store_stream(state, stream)
+            row |= {"sha256": blob.sha256, "size": blob.size}
+    if entry.solution is not None and not error:
         spec = entry.spec
         try:
             scores = grader.score(
@@ -385,8 +431,9 @@ def grade(state: State, entry: Entry, ref: int) -> None:
             error = str(problem)
     with state.write() as db:
         db.execute(
-            "UPDATE submissions SET graded = 1, error = ?, public = ?, private = ? WHERE ref = ?",
-            (error, public, private, ref),
+            "UPDATE submissions SET graded = 1, error = ?, public = ?, private = ?, sha256 = ?,"
+            " size = ? WHERE ref = ?",
+            (error, public, private, row["sha256"], row["size"], ref),
         )
 
 
@@ -397,22 +444,24 @@ def submissions(state: State, slug: str, user: str | None) -> list[dict[str, Any
         ApiError: With status 404 for an unknown competition.
     """
     entry = find(state, slug)
+    query = (
+        "SELECT * FROM submissions WHERE competition = ? AND (? IS NULL OR owner = ?)"
+        " ORDER BY ref DESC"
+    )
+    values = (entry.id, user, user)
     with state.read() as db:
-        rows = db.execute(
-            "SELECT * FROM submissions WHERE competition = ? AND (? IS NULL OR owner = ?)"
-            " ORDER BY ref DESC",
-            (entry.id, user, user),
-        ).fetchall()
-    if any(not row["graded"] for row in rows):
-        for row in rows:
-            if not row["graded"]:
-                grade(state, entry, row["ref"])
-        return submissions(state, slug, user)
+        rows = db.execute(query, values).fetchall()
+    waiting = [row["ref"] for row in rows if not row["graded"]]
+    if waiting:
+        for ref in waiting:
+            grade(state, entry, ref)
+        with state.read() as db:
+            rows = db.execute(query, values).fetchall()
     return [{**dict(row), "status": _status(state, row)} for row in rows]
 
 
 def _status(state: State, row: Mapping[str, Any]) -> str:
-    if row["polls"] > 0 or state.clock.now() < row["ready_at"]:
+    if not row["graded"] or row["polls"] > 0 or state.clock.now() < row["ready_at"]:
         return "PENDING"
     return "ERROR" if row["error"] else "COMPLETE"
 

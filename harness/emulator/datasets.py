@@ -143,6 +143,30 @@ def files(state: State, version_id: int) -> list[File]:
     return [File(row["path"], row["size"], row["sha256"], row["description"]) for row in rows]
 
 
+def file(state: State, version_id: int, path: str) -> File:
+    """Give one file of a version.
+
+    Raises:
+        ApiError: With status 404.
+    """
+    with state.read() as db:
+        row = db.execute(
+            "SELECT * FROM dataset_files WHERE version = ? AND path = ?", (version_id, path)
+        ).fetchone()
+    if row is None:
+        raise not_found("File not found")
+    return File(row["path"], row["size"], row["sha256"], row["description"])
+
+
+def total_size(state: State, version_id: int) -> int:
+    """Add up the sizes of a version's files."""
+    with state.read() as db:
+        row = db.execute(
+            "SELECT coalesce(sum(size), 0) FROM dataset_files WHERE version = ?", (version_id,)
+        ).fetchone()
+    return int(row[0])
+
+
 def snapshot(state: State, user: str, new: Sequence[NewFile], kind: str = "DATASET") -> Snapshot:
     """Turn upload tokens into files, unpacking archives.
 

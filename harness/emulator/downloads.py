@@ -34,14 +34,12 @@ def open_address(state: State, signature: str, kind: str, owner: str, path: str)
         return files.of_file(kernels.output(state, row, path).path)
     table = "dataset_versions" if kind.startswith("dataset") else "model_versions"
     row = _row(state, table, int(owner))
-    listing = datasets.files if kind.startswith("dataset") else models.files
-    stored = listing(state, int(owner))
     if kind.endswith("-zip"):
-        return _blob_zip(state, stored, row["created"])
-    for file in stored:
-        if file.path == path:
-            return files.of_file(blobs.path_of(state, file.sha256), file.sha256, row["created"])
-    raise not_found("File not found")
+        listing = datasets.files if kind.startswith("dataset") else models.files
+        return _blob_zip(state, listing(state, int(owner)), row["created"])
+    lookup = datasets.file if kind.startswith("dataset") else models.file
+    sha256 = lookup(state, int(owner), path).sha256
+    return files.of_file(blobs.path_of(state, sha256), sha256, row["created"])
 
 
 def _row(state: State, table: str, number: int) -> Mapping[str, Any]:
@@ -55,17 +53,15 @@ def _row(state: State, table: str, number: int) -> Mapping[str, Any]:
 def _submission(state: State, ref: int) -> files.Content:
     with state.read() as db:
         row = db.execute("SELECT * FROM submissions WHERE ref = ?", (ref,)).fetchone()
+    if row is None or not row["sha256"]:
+        raise not_found("File not found")
     return files.of_file(blobs.path_of(state, row["sha256"]), row["sha256"], row["created"])
 
 
 def _blob_zip(state: State, stored: Sequence[datasets.File], created: float) -> files.Content:
+    checksums = blobs.crcs_of(state, {file.sha256 for file in stored})
     members = [
-        Member(
-            file.path,
-            blobs.path_of(state, file.sha256),
-            file.size,
-            blobs.crc_of(state, file.sha256),
-        )
+        Member(file.path, blobs.path_of(state, file.sha256), file.size, checksums[file.sha256])
         for file in stored
     ]
     plan = ZipPlan(members, as_datetime(created))

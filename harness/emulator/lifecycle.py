@@ -73,6 +73,22 @@ def _exit_record(run: Path) -> dict[str, Any] | None:
     return record
 
 
+def is_active(run: Path) -> bool:
+    """Tell whether a run folder's supervisor is waiting or working."""
+    # With the record written it has nothing left to do, though it may not be gone yet.
+    return _alive(run) and _exit_record(run) is None
+
+
+def ending(run: Path) -> dict[str, Any] | None:
+    """Give the exit record of a run folder, one of a lost run included; None while it goes on."""
+    # The lock is looked at first: a supervisor writes its record before it lets go of it.
+    alive = _alive(run)
+    record = _exit_record(run)
+    if record is None and not alive:
+        return {"status": "ERROR", "failure": LOST, "seconds": 0.0}
+    return record
+
+
 def observe(state: State, row: dict[str, Any], poll: bool = False) -> dict[str, Any]:
     """Bring one session's row up to date.
 
@@ -86,11 +102,7 @@ def observe(state: State, row: dict[str, Any], poll: bool = False) -> dict[str, 
     run = state.run_folder(row["id"])
     if row["polls"] >= 0:
         return _observe_polled(state, row, run, poll)
-    # The lock is looked at first: a supervisor writes its record before it lets go of it.
-    alive = _alive(run)
-    record = _exit_record(run)
-    if record is None and not alive:
-        record = {"status": "ERROR", "failure": LOST, "seconds": 0.0}
+    record = ending(run)
     if record is not None:
         return _close(state, row, record["status"], record["failure"], record["seconds"])
     if (run / "cancel").exists():

@@ -174,6 +174,39 @@ def files(state: State, version_id: int) -> list[datasets.File]:
     return [datasets.File(row["path"], row["size"], row["sha256"], "") for row in rows]
 
 
+def file(state: State, version_id: int, path: str) -> datasets.File:
+    """Give one file of a version.
+
+    Raises:
+        ApiError: With status 404.
+    """
+    with state.read() as db:
+        row = db.execute(
+            "SELECT * FROM model_files WHERE version = ? AND path = ?", (version_id, path)
+        ).fetchone()
+    if row is None:
+        raise not_found("File not found")
+    return datasets.File(row["path"], row["size"], row["sha256"], "")
+
+
+def versions(state: State, entry: int) -> list[dict[str, Any]]:
+    """List an instance's versions, newest first."""
+    with state.read() as db:
+        rows = db.execute(
+            "SELECT * FROM model_versions WHERE instance = ? ORDER BY number DESC", (entry,)
+        ).fetchall()
+    return [dict(row) for row in rows]
+
+
+def instances(state: State, model: int) -> list[dict[str, Any]]:
+    """List a model's instances, oldest first."""
+    with state.read() as db:
+        rows = db.execute(
+            "SELECT * FROM model_instances WHERE model = ? ORDER BY id", (model,)
+        ).fetchall()
+    return [dict(row) for row in rows]
+
+
 def mount(state: State, user: str, handle: str, copy: bool) -> tuple[str, Path]:
     """Resolve `owner/model/framework/variation/N` to a mount point and a folder.
 
@@ -205,23 +238,83 @@ def _plain(framework: str) -> str:
     return re.sub(r"[^a-z0-9]", "", framework.lower().removeprefix("model_framework_"))
 
 
+def update(
+    state: State, user: str, model: dict[str, Any], changes: dict[str, Any], entry: int = 0
+) -> None:
+    """Change what is said about a model, or about one of its instances.
+
+    Raises:
+        ApiError: With status 403 for another owner.
+    """
+    if model["owner"] != user:
+        raise forbidden("Permission 'models.update' was denied")
+    table, number = ("model_instances", entry) if entry else ("models", model["id"])
+    with state.write() as db:
+        row = db.execute(f"SELECT request FROM {table} WHERE id = ?", (number,)).fetchone()
+        if row is None:
+            raise not_found("Model not found")
+        request = {**json.loads(row["request"]), **changes}
+        db.execute(f"UPDATE {table} SET request = ? WHERE id = ?", (json.dumps(request), number))
+
+
 def delete(state: State, user: str, model: dict[str, Any]) -> None:
     """Remove a model with all its instances.
 
     Raises:
         ApiError: With status 403 for another owner.
     """
-    if model["owner"] != user:
-        raise forbidden("Permission 'models.delete' was denied")
+    _check_deleter(user, model)
     with state.write() as db:
         for row in db.execute(
             "SELECT id FROM model_instances WHERE model = ?", (model["id"],)
         ).fetchall():
-            db.execute(
-                "DELETE FROM model_files WHERE version IN"
-                " (SELECT id FROM model_versions WHERE instance = ?)",
-                (row["id"],),
-            )
-            db.execute("DELETE FROM model_versions WHERE instance = ?", (row["id"],))
-        db.execute("DELETE FROM model_instances WHERE model = ?", (model["id"],))
+            _delete_instance(db, row["id"])
         db.execute("DELETE FROM models WHERE id = ?", (model["id"],))
+
+
+def delete_instance(state: State, user: str, model: dict[str, Any], entry: int) -> None:
+    """Remove an instance with all its versions.
+
+    Raises:
+        ApiError: With status 403 for another owner.
+    """
+    _check_deleter(user, model)
+    with state.write() as db:
+        _delete_instance(db, entry)
+
+
+def delete_version(state: State, user: str, model: dict[str, Any], entry: int, number: int) -> None:
+    """Remove one version; an instance's only version goes with the instance, not before it.
+
+    Raises:
+        ApiError: With status 403 for another owner, 404 for no such version, 400 for the only one.
+    """
+    _check_deleter(user, model)
+    with state.write() as db:
+        numbers = {
+            row["number"]: row["id"]
+            for row in db.execute(
+                "SELECT id, number FROM model_versions WHERE instance = ?", (entry,)
+            )
+        }
+        if number not in numbers:
+            raise not_found("Model version not found")
+        if len(numbers) == 1:
+            raise bad_request("The only version of a model instance cannot be deleted")
+        db.execute("DELETE FROM model_files WHERE version = ?", (numbers[number],))
+        db.execute("DELETE FROM model_versions WHERE id = ?", (numbers[number],))
+
+
+def _check_deleter(user: str, model: dict[str, Any]) -> None:
+    if model["owner"] != user:
+        raise forbidden("Permission 'models.delete' was denied")
+
+
+def _delete_instance(db: Any, entry: int) -> None:
+    db.execute(
+        "DELETE FROM model_files WHERE version IN"
+        " (SELECT id FROM model_versions WHERE instance = ?)",
+        (entry,),
+    )
+    db.execute("DELETE FROM model_versions WHERE instance = ?", (entry,))
+    db.execute("DELETE FROM model_instances WHERE id = ?", (entry,))

@@ -27,6 +27,7 @@ class Context:
         key: The key or token of the account.
         base: Scheme and authority under which the client reached the server.
         env: Extra environment variables for kernels, from the server's own settings.
+        guarded: Whether only keys that the state folder issued count, since others reach the server.
     """
 
     state: State
@@ -35,6 +36,7 @@ class Context:
     key: str
     base: str
     env: dict[str, str]
+    guarded: bool = False
 
 
 Answer: TypeAlias = "KaggleObject | Response | dict[str, Any]"

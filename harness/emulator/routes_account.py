@@ -19,7 +19,9 @@ from harness.emulator.routes import Answer, Context, Route
 
 def _introspect(context: Context, message: IntrospectTokenRequest) -> Answer:
     answer = IntrospectTokenResponse()
-    if message.token and not context.state.is_revoked(message.token):
+    token, state = message.token, context.state
+    unknown = context.guarded and not state.knows_key(token or "")
+    if token and not unknown and not state.is_revoked(token):
         answer.active = True
         answer.username = context.state.options.username
         answer.user_id = 1

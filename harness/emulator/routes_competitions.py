@@ -144,6 +144,7 @@ def _submit_code(context: Context, message: api.ApiCreateCodeSubmissionRequest) 
         message.file_name,
         f"{found['owner']}/{found['slug']}/{row['number']}",
         message.submission_description or "",
+        row["id"],
     )
     answer = api.ApiCreateCodeSubmissionResponse()
     answer.message, answer.ref = f"Successfully submitted to {entry.spec.title}", ref

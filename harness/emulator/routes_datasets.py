@@ -138,7 +138,7 @@ def _dataset(state: State, row: dict[str, Any]) -> api.ApiDataset:
         listed.append(item)
         answer.current_version_number = entry["number"]
         answer.last_updated = item.creation_date
-        answer.total_bytes = sum(file.size for file in datasets.files(state, entry["id"]))
+        answer.total_bytes = datasets.total_size(state, entry["id"])
     answer.versions = listed[::-1]
     return answer
 
@@ -252,8 +252,7 @@ def _download(context: Context, message: Any) -> Answer:
             context.state, context.base, "dataset-zip", chosen["id"], f"{found['slug']}.zip"
         )
         return redirect(target, 302)
-    if name not in {file.path for file in datasets.files(context.state, chosen["id"])}:
-        raise not_found("File not found")
+    datasets.file(context.state, chosen["id"], name)
     return redirect(files.address(context.state, context.base, "dataset", chosen["id"], name), 302)
 
 

@@ -7,11 +7,16 @@ from typing import Any
 
 from kagglesdk.models.types import model_api_service as api
 from kagglesdk.models.types.model_enums import ModelFramework
+from kagglesdk.models.types.model_types import (
+    ModelInstance,
+    ModelInstanceVersion,
+    ModelInstanceVersionList,
+)
 from werkzeug.utils import redirect
 
 from harness.emulator import datasets, files, models, wire
 from harness.emulator.clock import as_datetime
-from harness.emulator.errors import not_found
+from harness.emulator.errors import bad_request
 from harness.emulator.routes import Answer, Context, Route
 from harness.emulator.routes_datasets import SITE, new_files
 
@@ -120,11 +125,9 @@ def _api_model(context: Context, row: dict[str, Any]) -> api.ApiModel:
     answer.provenance_sources = asked["provenanceSources"]
     answer.publish_time = answer.update_time = as_datetime(row["created"])
     answer.url = f"{SITE}/models/{answer.ref}"
-    with context.state.read() as db:
-        rows = db.execute(
-            "SELECT * FROM model_instances WHERE model = ? ORDER BY id", (row["id"],)
-        ).fetchall()
-    answer.instances = [_instance(context, row, dict(item)) for item in rows]
+    answer.instances = [
+        _instance(context, row, item) for item in models.instances(context.state, row["id"])
+    ]
     return answer
 
 
@@ -190,13 +193,129 @@ def _download(context: Context, message: api.ApiDownloadModelInstanceVersionRequ
         kind, name = "model-zip", f"{entry['slug']}.zip"
     else:
         kind, name = "model", message.path
-        if name not in {file.path for file in models.files(context.state, chosen["id"])}:
-            raise not_found("File not found")
+        models.file(context.state, chosen["id"], name)
     return redirect(files.address(context.state, context.base, kind, chosen["id"], name), 302)
+
+
+def _entry(context: Context, message: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    model = _model(context, message)
+    return model, models.instance(
+        context.state, model["id"], message.framework.name, message.instance_slug
+    )
+
+
+def _model_instance(
+    model: dict[str, Any], row: dict[str, Any], version: dict[str, Any]
+) -> ModelInstance:
+    answer = ModelInstance()
+    answer.id, answer.slug, answer.owner_slug = row["id"], row["slug"], model["owner"]
+    answer.framework = ModelFramework[row["framework"]]
+    answer.fine_tunable = json.loads(row["request"])["fineTunable"]
+    answer.model_id, answer.model_slug = model["id"], model["slug"]
+    answer.version_id, answer.version_number = version["id"], version["number"]
+    return answer
+
+
+def _list_instances(context: Context, message: api.ApiListModelInstancesRequest) -> Answer:
+    model = _model(context, message)
+    page, following = wire.page(
+        models.instances(context.state, model["id"]), message.page_token or "", message.page_size
+    )
+    answer = api.ApiListModelInstancesResponse()
+    answer.instances = [
+        _model_instance(model, row, models.version(context.state, row["id"], None)) for row in page
+    ]
+    answer.next_page_token = following
+    return answer
+
+
+def _list_versions(context: Context, message: api.ApiListModelInstanceVersionsRequest) -> Answer:
+    model, entry = _entry(context, message)
+    page, following = wire.page(
+        models.versions(context.state, entry["id"]), message.page_token or "", message.page_size
+    )
+    listed = ModelInstanceVersionList()
+    rows = []
+    for row in page:
+        item = ModelInstanceVersion()
+        item.id, item.version_number = row["id"], row["number"]
+        item.model_instance_id, item.variation_slug = entry["id"], entry["slug"]
+        item.model_id, item.model_slug, item.owner_slug = model["id"], model["slug"], model["owner"]
+        item.model_title = json.loads(model["request"])["title"]
+        item.is_private = json.loads(model["request"])["isPrivate"]
+        item.framework = ModelFramework[entry["framework"]]
+        item.url = (
+            f"{SITE}/models/{_path(model, entry['framework'], entry['slug'])}/{row['number']}"
+        )
+        rows.append(item)
+    listed.versions = rows
+    answer = api.ApiListModelInstanceVersionsResponse()
+    answer.version_list = listed
+    answer.next_page_token = following
+    return answer
+
+
+def _masked(message: Any, names: dict[str, str]) -> dict[str, Any]:
+    """Read the changes that a request's mask, or else its content, names."""
+    mask = message.update_mask
+    wanted = {path.rpartition(".")[2] for path in mask.paths} if mask is not None else set()
+    return {
+        stored: getattr(message, name)
+        for name, stored in names.items()
+        if (name in wanted or stored in wanted if wanted else name in message)
+        and getattr(message, name) is not None
+    }
+
+
+def _updated(number: int, ref: str) -> api.ApiUpdateModelResponse:
+    answer = api.ApiUpdateModelResponse()
+    answer.id, answer.ref, answer.url = number, ref, f"{SITE}/models/{ref}"
+    return answer
+
+
+def _update(context: Context, message: api.ApiUpdateModelRequest) -> Answer:
+    model = _model(context, message)
+    names = {
+        "title": "title",
+        "subtitle": "subtitle",
+        "is_private": "isPrivate",
+        "description": "description",
+        "provenance_sources": "provenanceSources",
+    }
+    changes = _masked(message, names)
+    if not changes.get("title", "something"):
+        raise bad_request("The model title must not be empty")
+    models.update(context.state, context.user, model, changes)
+    return _updated(model["id"], f"{model['owner']}/{model['slug']}")
+
+
+def _update_instance(context: Context, message: api.ApiUpdateModelInstanceRequest) -> Answer:
+    model, entry = _entry(context, message)
+    names = {
+        "overview": "overview",
+        "usage": "usage",
+        "fine_tunable": "fineTunable",
+        "training_data": "trainingData",
+        "license_name": "licenseName",
+    }
+    models.update(context.state, context.user, model, _masked(message, names), entry["id"])
+    return _updated(entry["id"], _path(model, entry["framework"], entry["slug"]))
 
 
 def _delete(context: Context, message: api.ApiDeleteModelRequest) -> Answer:
     models.delete(context.state, context.user, _model(context, message))
+    return api.ApiDeleteModelResponse()
+
+
+def _delete_instance(context: Context, message: api.ApiDeleteModelInstanceRequest) -> Answer:
+    model, entry = _entry(context, message)
+    models.delete_instance(context.state, context.user, model, entry["id"])
+    return api.ApiDeleteModelResponse()
+
+
+def _delete_version(context: Context, message: api.ApiDeleteModelInstanceVersionRequest) -> Answer:
+    model, entry = _entry(context, message)
+    models.delete_version(context.state, context.user, model, entry["id"], message.version_number)
     return api.ApiDeleteModelResponse()
 
 
@@ -217,5 +336,15 @@ ROUTES = {
     f"{_SERVICE}/DownloadModelInstanceVersion": Route(
         api.ApiDownloadModelInstanceVersionRequest, _download
     ),
+    f"{_SERVICE}/ListModelInstances": Route(api.ApiListModelInstancesRequest, _list_instances),
+    f"{_SERVICE}/ListModelInstanceVersions": Route(
+        api.ApiListModelInstanceVersionsRequest, _list_versions
+    ),
+    f"{_SERVICE}/UpdateModel": Route(api.ApiUpdateModelRequest, _update),
+    f"{_SERVICE}/UpdateModelInstance": Route(api.ApiUpdateModelInstanceRequest, _update_instance),
     f"{_SERVICE}/DeleteModel": Route(api.ApiDeleteModelRequest, _delete),
+    f"{_SERVICE}/DeleteModelInstance": Route(api.ApiDeleteModelInstanceRequest, _delete_instance),
+    f"{_SERVICE}/DeleteModelInstanceVersion": Route(
+        api.ApiDeleteModelInstanceVersionRequest, _delete_version
+    ),
 }

@@ -201,7 +201,7 @@ def _unwalled(rung: str, job: dict[str, Any], run: Path) -> Launch:
     for mount in job["inputs"]:
         place = root / "input" / mount["target"]
         place.parent.mkdir(parents=True, exist_ok=True)
-        _link(place, Path(mount["source"]))
+        _mirror(place, Path(mount["source"]))
     home = run / "tmp" / "home"
     home.mkdir(exist_ok=True)
     env = {
@@ -211,6 +211,19 @@ def _unwalled(rung: str, job: dict[str, Any], run: Path) -> Launch:
     wall = ["unshare", "-r", "-n", "--"] if rung == "unshare" and not job["internet"] else []
     command = [*wall, job["python"], str(root / "src" / job["script"])]
     return Launch(rung, command, env, run / "working", WARNINGS[rung])
+
+
+def _mirror(place: Path, source: Path) -> None:
+    """Lay out real folders with links to the files: a search such as `rglob` enters no linked one."""
+    if not source.is_dir():
+        _link(place, source)
+        return
+    place.mkdir(exist_ok=True)
+    for entry in os.scandir(source):
+        if entry.is_dir(follow_symlinks=False):
+            _mirror(place / entry.name, Path(entry.path))
+        else:
+            _link(place / entry.name, Path(entry.path))
 
 
 def _link(place: Path, target: Path) -> None:

@@ -31,7 +31,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.serving import BaseWSGIServer, ThreadedWSGIServer, WSGIRequestHandler
 from werkzeug.wrappers import Request, Response
 
-from harness.emulator import blobs, downloads, faults, files, wire
+from harness.emulator import blobs, downloads, faults, files, pages, wire
 from harness.emulator.clock import Clock
 from harness.emulator.errors import ApiError, StateError, bad_request, not_found
 from harness.emulator.routes import Context, all_routes
@@ -44,6 +44,7 @@ HANDSHAKE = "/__emu__"
 _JSON_LIMIT = 64 << 20
 _DRAIN_LIMIT = 64 << 20
 _IDLE_S = 300
+_REALM = 'Basic realm="Local Kaggle: any name, and the token as password", charset="UTF-8"'
 
 
 class _Handler(WSGIRequestHandler):
@@ -54,7 +55,15 @@ class _Handler(WSGIRequestHandler):
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:  # noqa: ARG002 (given)
         """Tell of a request only when somebody wants to debug."""
-        log.debug("%s %s -> %s", self.command, self.path, code)
+        # A request whose first line makes no sense has neither.
+        known = vars(self)
+        log.debug("%s %s -> %s", known.get("command"), known.get("path"), code)
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Answer a malformed first line with a status too, and call it the client's mistake."""
+        # Otherwise it is taken for HTTP/0.9, whose answers have no status.
+        self.request_version = self.protocol_version
+        super().send_error(400 if code == 505 else code, message, explain)
 
     def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002, ARG002 (given)
         """Keep the web server's own lines off the terminal."""
@@ -235,8 +244,8 @@ class Server:
         path = "?"
         try:
             path = self._check_target(request)
-            # The control path must always answer, whatever `*/*` was armed with.
-            mine = path.startswith(HANDSHAKE)
+            # The control path and the pages must always answer, whatever `*/*` was armed with.
+            mine = path.startswith(HANDSHAKE) or pages.is_page(path)
             hits = [] if mine else faults.take(self.state, self._name(request, path))
             return _Faulty(self, request, hits).respond(lambda: self._route(request, path))
         except ApiError as problem:
@@ -300,6 +309,9 @@ class Server:
         if path.startswith(f"{HANDSHAKE}/faults"):
             self._authenticate(request)
             return self._control_faults(request)
+        page = self._page(request, path)
+        if page is not None:
+            return page
         if path.startswith("/upload/"):
             return self._upload(request, path.removeprefix("/upload/"))
         if path.startswith("/files/"):
@@ -313,6 +325,14 @@ class Server:
         if request.method != "POST":
             raise ApiError(405, "API methods are called with POST")
         return self._call(request, rest)
+
+    def _page(self, request: Request, path: str) -> Response | None:
+        """Answer the address of a page for people; when others may reach it, with a login."""
+        if not pages.is_page(path):
+            return None
+        if not self._is_loopback():
+            self._authenticate(request)
+        return pages.show(self.state, request, path)
 
     def _call(self, request: Request, name: str) -> Response:
         """Run one API method."""
@@ -330,7 +350,7 @@ class Server:
     def _context(self, request: Request, user: str, key: str) -> Context:
         # The authority was checked; through a proxy setting it is plain `localhost`.
         base = f"http://{request.environ['HTTP_HOST']}"
-        return Context(self.state, request, user, key, base, self._env)
+        return Context(self.state, request, user, key, base, self._env, not self._is_loopback())
 
     def _authenticate(self, request: Request) -> tuple[str, str]:
         """Give the account of a request and its key.
@@ -351,9 +371,9 @@ class Server:
         user = user.lower()
         known = bool(key) and user.replace("-", "").replace("_", "").isalnum() and user.isascii()
         if not known or "\x00" in key or self.state.is_revoked(key):
-            raise ApiError(401, "Unauthenticated", {"WWW-Authenticate": "Basic"})
+            raise ApiError(401, "Unauthenticated", {"WWW-Authenticate": _REALM})
         if not self._is_loopback() and not self.state.knows_key(key):
-            raise ApiError(401, "Unauthenticated", {"WWW-Authenticate": "Basic"})
+            raise ApiError(401, "Unauthenticated", {"WWW-Authenticate": _REALM})
         return user, key
 
     def _is_loopback(self) -> bool:

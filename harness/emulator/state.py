@@ -26,6 +26,7 @@ from harness.emulator.options import Options
 
 if TYPE_CHECKING:
     from harness.emulator.competitions import CompetitionSpec
+    from harness.emulator.garbage import Collected
 
 SCHEMA_VERSION = 1
 
@@ -172,6 +173,9 @@ class State:
 
     def _prepare(self) -> None:
         with self._connection() as db:
+            version = db.execute("PRAGMA user_version").fetchone()[0]
+            if version == SCHEMA_VERSION:
+                return
             db.execute("BEGIN IMMEDIATE")
             version = db.execute("PRAGMA user_version").fetchone()[0]
             if version == 0:
@@ -272,12 +276,16 @@ class State:
     # -- the administrator's side -----------------------------------------------------------
 
     def add_competition(
-        self, spec: CompetitionSpec, folder: Path, solution: Path | None = None
+        self,
+        spec: CompetitionSpec,
+        folder: Path,
+        solution: Path | None = None,
+        hidden_test: Path | None = None,
     ) -> None:
         """Add a competition, or bring an existing one of that slug to this specification."""
         from harness.emulator import competitions
 
-        competitions.add(self, spec, folder, solution)
+        competitions.add(self, spec, folder, solution, hidden_test)
 
     def competitions(self) -> list[CompetitionSpec]:
         """List the competitions, in the order they were added."""
@@ -317,6 +325,12 @@ class State:
         from harness.emulator import lifecycle
 
         return lifecycle.wait(self, session, timeout_s)
+
+    def collect_garbage(self, min_age_s: float = 24 * 3600.0) -> Collected:
+        """Give back the disk of what was deleted or never used, and say how much that was."""
+        from harness.emulator import garbage
+
+        return garbage.collect(self, min_age_s)
 
     def run_folder(self, session: int) -> Path:
         """Where a session's files are."""

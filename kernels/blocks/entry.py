@@ -12,13 +12,14 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from kernels.blocks.outputs import OutputWriter
 from kernels.blocks.paths import check_datasets, find_competition, kaggle_paths
 from kernels.blocks.seed import seed_everything, worker_count
-from kernels.blocks.tables import Tables
+from kernels.blocks.tables import Tables, groups_by_id, labels_of_test
 from kernels.config import AnyConfig, Competition, Profiles
 
 PROFILE_VARIABLE = "HARNESS_PROFILE"
@@ -117,7 +118,10 @@ def run_kernel(
     )
     seed_everything(config.folds.seeds[0])
 
-    pipeline(config, tables, writer)
+    # No training code is given a test label: the report reads them, after the last prediction.
+    pipeline(config, replace(tables, test_targets=None), writer)
+    writer.test_targets = labels_of_test(tables, competition.target_columns)
+    writer.groups = groups_by_id(tables)
 
     seconds = time.monotonic() - started
     writer.note(seconds=round(seconds, 2), profile=profile)

@@ -33,7 +33,9 @@ def build_loss(config: TrainConfig, class_counts: np.ndarray) -> LossFunction:
         alpha, gamma = config.focal_alpha, config.focal_gamma
         return lambda logits, targets: focal_loss(logits, targets, alpha, gamma)
     if config.loss == "weighted_ce":
-        weights = torch.tensor(class_weights(class_counts), dtype=torch.float32)
+        given = config.class_weights
+        table = class_weights(class_counts) if given is None else np.array(given)
+        weights = torch.tensor(table, dtype=torch.float32)
         return lambda logits, targets: weighted_cross_entropy(logits, targets, weights)
     raise ValueError(f"loss {config.loss!r} is unknown")
 

@@ -6,13 +6,15 @@ must look like is in contract.py; what a score means is in stats.py.
 
 import csv
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from kernels.blocks.paths import KagglePaths
+from kernels.blocks.report import ReportSection, build_report, write_report
+from kernels.blocks.verdicts import PredictionRows
 from kernels.config import Competition
 from kernels.contract import (
     CHECKPOINT_FOLDER,
@@ -30,6 +32,19 @@ from kernels.contract import (
 )
 from kernels.stats import mean_fold_auc, score_metric
 
+# Of the notes for metrics.json, those that the report repeats: what a reader of its numbers has to know.
+REPORTED_NOTES = (
+    "profile",
+    "seconds",
+    "device",
+    "weights_from",
+    "parameters",
+    "groups",
+    "images",
+    "metadata_auc",
+    "adversarial_auc",
+)
+
 
 class OutputWriter:
     """Collects what a run predicts and writes it in the contract's form.
@@ -42,6 +57,10 @@ class OutputWriter:
         self.paths = paths
         self.notes: dict[str, Any] = {}
         self.datasets: dict[str, Path] = {}  # mounted packages by slug, checked by the entry
+        # Set by the entry after training: labels of test films by id, and groups by id.
+        self.test_targets: Mapping[str, Sequence[int]] | None = None
+        self.groups: Mapping[str, str] = {}
+        self._sections: list[ReportSection] = []
         self._oof: list[tuple[Any, ...]] = []
         self._test: list[tuple[Any, ...]] = []
         self._unlabelled: list[tuple[Any, ...]] = []
@@ -84,6 +103,10 @@ class OutputWriter:
         folder.mkdir(exist_ok=True)
         return folder / name
 
+    def add_section(self, section: ReportSection) -> None:
+        """Something more for the report, called with it and the output folder when the run is finished."""
+        self._sections.append(section)
+
     def fold_score(self, targets: np.ndarray, predictions: np.ndarray) -> float:
         """The competition's metric on one fold, for a log line."""
         return float(score_metric(self.competition.metric, targets, predictions))
@@ -91,7 +114,7 @@ class OutputWriter:
     def finish(
         self, spec: dict[str, Any], config: Any, versions: dict[str, str], script_sha256: str
     ) -> None:
-        """Write every table, metrics.json, submission.csv and, last of all, the manifest.
+        """Write every table, metrics.json, submission.csv, the report and, last of all, the manifest.
 
         Raises:
             ValueError: When no out-of-fold or test predictions were added.
@@ -106,6 +129,7 @@ class OutputWriter:
             write_rows(working / UNLABELLED_FILE, prediction_columns(targets), self._unlabelled)
         self._write_submission(working / SUBMISSION_FILE)
         write_json(working / METRICS_FILE, self._metrics())
+        self._write_report(spec, config)
         write_json(
             working / MANIFEST_FILE,
             {
@@ -155,6 +179,33 @@ class OutputWriter:
             "n_test": len({row[0] for row in self._test}),
             **self.notes,
         }
+
+    def _write_report(self, spec: dict[str, Any], config: Any) -> None:
+        report = build_report(
+            self.competition,
+            self._prediction_rows(self._oof, with_targets=True),
+            self._prediction_rows(self._test, with_targets=False),
+            self.test_targets,
+            self.groups,
+            config,
+            {
+                "strategy": spec.get("strategy"),
+                "variant": spec.get("variant"),
+                **{key: self.notes[key] for key in REPORTED_NOTES if key in self.notes},
+            },
+        )
+        write_report(self.paths.working, report, self._sections)
+
+    def _prediction_rows(self, rows: list[tuple[Any, ...]], with_targets: bool) -> PredictionRows:
+        count = len(self.competition.target_columns)
+        values = np.array([row[3:] for row in rows], dtype=np.float64)
+        known = count if with_targets else 0
+        return PredictionRows(
+            ids=[str(row[0]) for row in rows],
+            cells=[(int(row[1]), int(row[2])) for row in rows],
+            targets=values[:, :known].astype(np.int64),
+            probs=values[:, known:],
+        )
 
     def _write_submission(self, path: Path) -> None:
         """Mean over this run's models, in the order test rows were first added."""

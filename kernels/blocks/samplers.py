@@ -31,6 +31,33 @@ def epoch_order(targets: np.ndarray, sampler: str, rng: np.random.Generator) -> 
     return rng.choice(len(targets), size=len(targets), replace=True, p=weights)
 
 
+def subset_rows(
+    targets: np.ndarray, rows: np.ndarray, per_class: int | None, seed: int
+) -> np.ndarray:
+    """At most ``per_class`` rows of each class, drawn without replacement.
+
+    Args:
+        targets: In [0, 1], shape (N, K).
+        rows: Rows to draw from.
+        per_class: None keeps them all; a class with fewer rows keeps all of its own.
+        seed: Decides which.
+
+    Returns:
+        Sorted rows.
+
+    Raises:
+        ValueError: A subset with several targets: their classes overlap.
+    """
+    if per_class is None:
+        return rows
+    if targets.shape[1] != 1:
+        raise ValueError(f"rows_per_class needs one target, not {targets.shape[1]}")
+    rng = np.random.default_rng(seed)
+    positive = targets[rows, 0] > 0.5
+    drawn = [rng.permutation(rows[positive == label])[:per_class] for label in (False, True)]
+    return np.sort(np.concatenate(drawn))
+
+
 def split_batches(order: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
     """Full batches only: a last batch of one row breaks batch norm, and odd shapes cost time.
 

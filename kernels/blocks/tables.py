@@ -87,3 +87,24 @@ def check_labels(frame: "pd.DataFrame", target_columns: Sequence[str]) -> None:
             raise ValueError(
                 f"{len(odd)} labels of {column!r} are not 0 or 1 (first: {odd.iloc[0]})"
             )
+
+
+def labels_of_test(
+    tables: Tables, target_columns: Sequence[str]
+) -> dict[str, tuple[int, ...]] | None:
+    """Labels of the test images by id, one for each target; None where they are not published."""
+    frame = tables.test_targets
+    if frame is None:
+        return None
+    rows = zip(frame["id"], frame[list(target_columns)].to_numpy().tolist(), strict=True)
+    return {str(name): tuple(int(value) for value in values) for name, values in rows}
+
+
+def groups_by_id(tables: Tables) -> dict[str, str]:
+    """Groups of labelled and test images by id, where the tables name them: intervals respect them."""
+    return {
+        str(name): str(group)
+        for frame in (tables.labelled, tables.test)
+        if "group" in frame.columns
+        for name, group in zip(frame["id"], frame["group"], strict=True)
+    }

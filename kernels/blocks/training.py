@@ -25,7 +25,7 @@ from kernels.blocks.losses import LossFunction, build_loss, smooth_targets
 from kernels.blocks.mixing import mix_batch, mixing_on
 from kernels.blocks.optimisers import Schedule, build_optimiser
 from kernels.blocks.predicting import gray_tensor, predict_probs
-from kernels.blocks.samplers import count_batches, epoch_order, split_batches
+from kernels.blocks.samplers import count_batches, epoch_order, split_batches, subset_rows
 from kernels.blocks.seed import derive_seed
 from kernels.config import TrainConfig
 
@@ -189,6 +189,7 @@ def fit_classifier(
         raise ValueError(
             f"{len(shared)} rows are both trained on and held out (first: {shared[0]})"
         )
+    rows = subset_rows(targets, rows, config.rows_per_class, derive_seed(seed, "subset"))
     truth = targets[rows].astype(np.float32)
     held_images = np.asarray(images[held_rows])
 

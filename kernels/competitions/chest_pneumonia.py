@@ -70,12 +70,11 @@ def read_split(root: Path, split: str) -> "pd.DataFrame":
     there = [folder.is_dir() for folder in folders]
     if any(there) and not all(there):
         raise FileNotFoundError(f"{folders[there.index(False)]} does not exist")
+    labelled: list[tuple[Path, int | None]] = []
     if all(there):
         labelled = [(path, label) for label in (0, 1) for path in list_films(folders[label])]
     elif (root / split).is_dir():
         labelled = [(path, None) for path in list_films(root / split)]
-    else:
-        labelled = []
     rows = [
         {
             "id": f"{split}/{path.stem}",

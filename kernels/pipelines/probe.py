@@ -6,19 +6,26 @@ seen any of them.
 """
 
 import time
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
+import torch
 
 from kernels.blocks.devices import choose_compute
 from kernels.blocks.entry import say
 from kernels.blocks.folds import iterate_folds
+from kernels.blocks.gallery import Showcase
 from kernels.blocks.grouping import groups_of, strata_of
 from kernels.blocks.images import load_images
-from kernels.blocks.models import create_backbone
+from kernels.blocks.models import Classifier, create_backbone
 from kernels.blocks.outputs import OutputWriter
 from kernels.blocks.predicting import encode_images
+from kernels.blocks.seed import derive_seed
 from kernels.blocks.tables import Tables
-from kernels.config import ProbeConfig
+from kernels.config import HeadConfig, ProbeConfig
+
+FittedProbes = tuple[Any, list[Any]]  # scikit-learn's scaler, and a regression for each target
 
 
 def run(config: ProbeConfig, tables: Tables, writer: OutputWriter) -> None:
@@ -33,6 +40,7 @@ def run(config: ProbeConfig, tables: Tables, writer: OutputWriter) -> None:
     groups, groups_report = groups_of(tables.labelled, config.folds, cache)
     say(f"groups: {groups_report['finding']}")
 
+    torch.manual_seed(derive_seed(config.folds.seeds[0], "backbone"))  # for weights="random"
     backbone = create_backbone(config.backbone, config.weights, size, writer.datasets, frozen=True)
     compute.place(backbone)
     say(
@@ -47,12 +55,12 @@ def run(config: ProbeConfig, tables: Tables, writer: OutputWriter) -> None:
 
     ids, test_ids = tables.labelled["id"].to_numpy(), list(tables.test["id"])
     strata = strata_of(targets, config.folds.count)
+    fitted: dict[tuple[int, int], FittedProbes] = {}
     for seed, fold, train, held_out in iterate_folds(strata, groups, config.folds):
-        held_probs, test_probs = fit_probes(
-            features[train],
-            targets[train],
-            (features[held_out], test_features),
-            config.inverse_regularisation,
+        probes = fit_probes(features[train], targets[train], config.inverse_regularisation)
+        fitted[seed, fold] = probes
+        held_probs, test_probs = (
+            probe_probs(probes, table) for table in (features[held_out], test_features)
         )
         writer.add_oof(ids[held_out].tolist(), seed, fold, targets[held_out], held_probs)
         writer.add_test(test_ids, seed, fold, test_probs)
@@ -65,33 +73,50 @@ def run(config: ProbeConfig, tables: Tables, writer: OutputWriter) -> None:
         device=compute.describe(),
     )
 
+    def model_of(seed: int, fold: int) -> tuple[Classifier, dict[str, Any]]:
+        model = Classifier(backbone, HeadConfig(), targets.shape[1])
+        fill_linear_head(model, fitted[seed, fold])
+        facts = {"img_size": size, "seed": seed, "fold": fold, "head": asdict(HeadConfig())}
+        return model.eval(), facts
+
+    writer.add_section(Showcase(labelled, ids.tolist(), model_of, compute).add_to)
+
 
 def fit_probes(
-    features: np.ndarray,
-    targets: np.ndarray,
-    others: tuple[np.ndarray, ...],
-    inverse_regularisation: float,
-) -> list[np.ndarray]:
-    """Standardise, fit a logistic regression for each target, predict.
+    features: np.ndarray, targets: np.ndarray, inverse_regularisation: float
+) -> FittedProbes:
+    """A scaler and a logistic regression for each target.
 
     Args:
         features: Shape (N, C); the scaler sees these rows only.
         targets: 0 or 1, shape (N, K).
-        others: Feature tables to predict, each of shape (M, C).
         inverse_regularisation: scikit-learn's C.
-
-    Returns:
-        Probabilities of shape (M, K) for each of ``others``.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
 
     scaler = StandardScaler().fit(features)
-    scaled = [scaler.transform(table) for table in others]
-    columns: list[list[np.ndarray]] = [[] for _ in others]
-    for column in targets.T:
-        probe = LogisticRegression(C=inverse_regularisation, max_iter=5000)
-        probe.fit(scaler.transform(features), column)
-        for place, table in zip(columns, scaled, strict=True):
-            place.append(probe.predict_proba(table)[:, 1])
-    return [np.stack(place, axis=1) for place in columns]
+    scaled = scaler.transform(features)
+    probes = [
+        LogisticRegression(C=inverse_regularisation, max_iter=5000).fit(scaled, column)
+        for column in targets.T
+    ]
+    return scaler, probes
+
+
+def probe_probs(fitted: FittedProbes, features: np.ndarray) -> np.ndarray:
+    """Probabilities of shape (M, K) for features of shape (M, C)."""
+    scaler, probes = fitted
+    scaled = scaler.transform(features)
+    return np.stack([probe.predict_proba(scaled)[:, 1] for probe in probes], axis=1)
+
+
+def fill_linear_head(model: Classifier, fitted: FittedProbes) -> None:
+    """Write scaler and regressions into a head of one linear layer: one network that predicts alone."""
+    scaler, probes = fitted
+    weights = np.stack([probe.coef_[0] for probe in probes]) / scaler.scale_
+    bias = np.array([probe.intercept_[0] for probe in probes]) - weights @ scaler.mean_
+    layer = model.head.layers[-1]
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(weights))
+        layer.bias.copy_(torch.from_numpy(bias))

@@ -15,12 +15,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from kernels.blocks.checkpoints import save_classifier
+from kernels.blocks.checkpoints import load_classifier, save_classifier
 from kernels.blocks.devices import Compute, choose_compute
 from kernels.blocks.entry import say
 from kernels.blocks.features import extract_features
 from kernels.blocks.folds import iterate_folds
 from kernels.blocks.frozen import fit_feature_head, head_logits, run_random_views
+from kernels.blocks.gallery import Showcase
 from kernels.blocks.grouping import groups_of
 from kernels.blocks.images import load_images
 from kernels.blocks.knn_probe import knn_auc
@@ -46,6 +47,10 @@ def run(config: SimSiamConfig, tables: Tables, writer: OutputWriter) -> None:
     compute = choose_compute(config.device, config.precision)
     say(f"device {compute.describe()}")
     tables = tables.head(config.max_images, config.max_unlabelled)
+    if len(tables.unlabelled) < 2:
+        raise ValueError(
+            f"{len(tables.unlabelled)} unlabelled films; this strategy learns from them before anything else"
+        )
     films, faults = load_all_films(tables, config.image_size, writer.paths.temp)
     groups, group_report = groups_of(tables.labelled, config.folds, writer.paths.temp)
     targets = tables.labelled[list(writer.competition.target_columns)].to_numpy(dtype=int)
@@ -216,6 +221,15 @@ def classify_in_folds(
             "logit_spread": float(np.mean(spreads)),
         }
     )
+    showcase = Showcase(
+        films["labelled"],
+        ids.tolist(),
+        lambda seed, fold: load_classifier(
+            writer.checkpoint_path(f"{stem}_best_classifier_seed{seed}_fold{fold}.pth")
+        ),
+        compute,
+    )
+    writer.add_section(showcase.add_to)
 
 
 def frozen_fits(

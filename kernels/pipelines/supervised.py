@@ -10,10 +10,11 @@ import time
 import numpy as np
 import torch
 
-from kernels.blocks.checkpoints import file_stem, save_classifier
+from kernels.blocks.checkpoints import file_stem, load_classifier, save_classifier
 from kernels.blocks.devices import Compute, choose_compute
 from kernels.blocks.entry import say
 from kernels.blocks.folds import iterate_folds
+from kernels.blocks.gallery import Showcase
 from kernels.blocks.grouping import groups_of, strata_of
 from kernels.blocks.images import load_images
 from kernels.blocks.models import Classifier, count_parameters, create_backbone
@@ -99,6 +100,15 @@ def run(config: SupervisedConfig, tables: Tables, writer: OutputWriter) -> None:
         training=fold_notes,
         device=compute.describe(),
     )
+    showcase = Showcase(
+        films,
+        ids.tolist(),
+        lambda seed, fold: load_classifier(
+            writer.checkpoint_path(f"{stem}_best_seed{seed}_fold{fold}.pth")
+        ),
+        compute,
+    )
+    writer.add_section(showcase.add_to)
 
 
 def create_classifier(

@@ -14,6 +14,8 @@ that it also trained on or chose its epoch by, and cannot be repeated honestly.
 - 32 grey levels: 224 x 224 pixels leave a 256-level table nearly empty;
 - backbone at a fifth of the heads' rate, with warm-up: it starts from ImageNet and the heads from noise;
   0.03 for all of it is a rate for training from scratch;
+- the backbone's batch norms keep ImageNet's statistics: those of cropped films replace them within a few
+  steps and alone took frozen lite0 features from AUC 0.988 to 0.966 (814 films, 128 pixels);
 - 100 epochs at batch 128 on a GPU: 20 epochs are some 1,200 steps, a fifth of one ImageNet epoch;
 - rotation 15 instead of 40 degrees, edges repeated: films are never turned that far, and black corners tell
   how far they were;
@@ -23,7 +25,7 @@ that it also trained on or chose its epoch by, and cannot be repeated honestly.
 - milder views for classifier and test time: turned and cropped films are off the test distribution.
 
 The ``cpu`` profile is the same with tf_efficientnet_lite0, whose ImageNet weights come from pip, SimSiam on
-128-pixel views, and few gentle epochs: adaptation, not training.
+96-pixel views, and few gentle epochs: adaptation, not training.
 """
 
 from dataclasses import replace
@@ -48,6 +50,7 @@ SSL_FULL = SimSiamConfig(
     ssl_augment=AugmentConfig(
         crop_scale_min=0.5, rotation_deg=15.0, perspective=0.2, brightness=0.3, contrast=0.3
     ),
+    ssl_frozen_norm=True,
     probe_every=10,
     head=HeadConfig(hidden=(1024, 512), dropout=(0.5, 0.5)),
     train=TrainConfig(
@@ -62,10 +65,10 @@ SSL_FULL = SimSiamConfig(
 SSL_CPU = replace(
     SSL_FULL,
     backbone="tf_efficientnet_lite0.in1k",
-    ssl_image_size=128,
+    ssl_image_size=96,
     ssl_epochs=4,
     ssl_batch_size=64,
-    ssl_optim=replace(SSL_FULL.ssl_optim, lr=0.002, head_lr=0.0125),
+    ssl_optim=replace(SSL_FULL.ssl_optim, lr=0.003, head_lr=0.05, warmup_share=0.1),
     probe_every=2,
     device="cpu",
 )

@@ -1,5 +1,6 @@
 """What the tests of the local Kaggle share: short ways to talk to a server."""
 
+import functools
 import json
 import os
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 import requests
 
 from harness.emulator import UNSET, CompetitionSpec, Endpoint, Server, State, environment
+from tests.emulator.browser import CHROMIUM
 
 DATASETS = "datasets.DatasetApiService"
 KERNELS = "kernels.KernelsApiService"
@@ -49,11 +51,18 @@ def works(*command: str) -> bool:
         return False
 
 
-def needs_bwrap(test: Any) -> Any:
-    """Mark a test that needs `/kaggle` to exist, as it does only in the sandbox."""
+# Where one is missing the test is skipped, or fails if that was forbidden: see `conftest.py`.
+needs_bwrap = pytest.mark.bwrap
+needs_chromium = pytest.mark.chromium
+
+
+@functools.cache
+def missing(mark: str) -> str:
+    """Say what a marked test lacks here, empty when it is all there."""
+    if mark == "chromium":
+        return "" if CHROMIUM else "needs the package chromium"
     here = works("bwrap", "--unshare-all", "--ro-bind", "/", "/", "--proc", "/proc", "true")
-    skip = pytest.mark.skipif(not here, reason="needs the package bubblewrap, and namespaces")
-    return pytest.mark.bwrap(skip(test))
+    return "" if here else "needs the package bubblewrap, and namespaces"
 
 
 @dataclass

@@ -188,6 +188,18 @@ def test_models_are_created_with_instances_and_versions(local: Local, tmp_path: 
         modelDataSources=["local/my-model/pyTorch/base/2"],
     )
     assert "/kaggle/input/models/local/my-model/pytorch/base/2/weights.bin" in local.log(run)
+    versions = ("models", "instances", "versions")
+    assert "weights.bin" in local.cli(*versions, "files", "local/my-model/pyTorch/base/2").stdout
+    down = local.cli(*versions, "download", "local/my-model/pyTorch/base/1", "-p", str(tmp_path))
+    assert list(tmp_path.glob("*.tar.gz")) or list(tmp_path.glob("*.zip")), down
+    gone = local.cli(*versions, "delete", "local/my-model/pyTorch/base/1", "-y")
+    assert gone.returncode == 0, gone
+    assert local.cli(*versions, "files", "local/my-model/pyTorch/base/1").returncode == 1
+    gone = local.cli("models", "instances", "delete", "local/my-model/pyTorch/base", "-y")
+    assert gone.returncode == 0, gone
+    assert local.cli("models", "instances", "get", "local/my-model/pyTorch/base").returncode == 1
+    assert local.cli("models", "delete", "local/my-model", "-y").returncode == 0
+    assert local.cli("models", "get", "local/my-model").returncode == 1
 
 
 def test_quota_is_shown_with_whole_days(local: Local):

@@ -77,6 +77,37 @@ def test_a_usage_column_decides_when_there_is_one(tmp_path):
 
 
 @settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data(), metric=st.sampled_from(["auc", "log_loss", "accuracy", "f1", "rmse"]))
+def test_metrics_equal_those_of_scikit_learn(data: st.DataObject, metric: str):
+    from sklearn import metrics
+
+    size = data.draw(st.integers(4, 40))
+    classes = 2 if metric in ("auc", "log_loss") else data.draw(st.integers(2, 4))
+    truth = np.array(data.draw(st.lists(st.integers(0, classes - 1), min_size=size, max_size=size)))
+    truth[:2] = 0, 1
+    hard = metric in ("accuracy", "f1")
+    value = st.sampled_from(sorted(set(truth.tolist()))) if hard else st.sampled_from(
+        [0.0, 0.1, 0.25, 0.5, 0.5000001, 1.0]
+    )  # fmt: skip
+    guess = np.array(data.draw(st.lists(value, min_size=size, max_size=size)), dtype=float)
+    wanted = {
+        "auc": lambda: metrics.roc_auc_score(truth, guess),
+        "log_loss": lambda: metrics.log_loss(
+            truth, np.clip(guess, 1e-15, 1 - 1e-15), labels=[0, 1]
+        ),
+        "accuracy": lambda: metrics.accuracy_score(truth, guess),
+        "f1": lambda: metrics.f1_score(
+            truth, guess, average="binary" if truth.max() <= 1 else "macro", zero_division=0
+        ),
+        "rmse": lambda: metrics.root_mean_squared_error(truth, guess),
+    }[metric]()
+    got = grader._measure(metric, truth[:, None].astype(float), guess[:, None])
+    assert got == pytest.approx(wanted, abs=1e-12)
+
+
+@settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(

@@ -162,3 +162,91 @@ def test_no_request_makes_the_server_fail(local: Local, data: st.DataObject, met
         f"{local.url}/api/v1/{method}", data=text, auth=("local", "key"), allow_redirects=False
     )
     assert answer.status_code < 500, (method, text, answer.text)
+
+
+def digest(local: Local) -> str:
+    """Everything that is remembered: the database, and every file beside it."""
+    names = sorted(
+        f"{path.relative_to(local.folder)} {path.stat().st_size}"
+        for path in local.folder.rglob("*")
+        if path.is_file() and not path.name.startswith("state.sqlite")
+    )
+    with local.state.read() as db:
+        return "\n".join([*db.iterdump(), *names])
+
+
+TRICKS = (
+    "../evil", "../../etc/passwd", "/etc/passwd", "a/b", "a\\b", "..", ".", "", "a\x00b", "\ud800", "x" * 300,
+    "x" * 100_000,
+)  # fmt: skip
+
+
+def test_names_that_are_paths_are_refused_and_change_nothing(local: Local):
+    local.make_dataset("my-data-set", {"a.txt": b"a"})
+    before = digest(local)
+    for name in TRICKS:
+        text = json.dumps({"type": "DATASET", "name": name, "contentLength": 1})
+        for method, body in (
+            ("blobs.BlobApiService/StartBlobUpload", text),
+            (f"{DATASETS}/CreateDataset", json.dumps({
+                "ownerSlug": "local", "slug": name, "title": "A New Set", "licenseName": "CC0-1.0",
+            })),
+            (f"{DATASETS}/CreateDataset", json.dumps({
+                "ownerSlug": name or "x", "slug": "another-set", "title": "A New Set",
+                "licenseName": "CC0-1.0",
+            })),
+            (f"{DATASETS}/DownloadDataset", json.dumps({
+                "ownerSlug": "local", "datasetSlug": "my-data-set", "fileName": name or "x",
+            })),
+            (f"{KERNELS}/GetKernelSessionStatus", json.dumps({"userName": "local", "kernelSlug": name})),
+        ):  # fmt: skip
+            answer = local.session.post(
+                f"{local.url}/api/v1/{method}", data=text if body is text else body,
+                auth=("local", "key"), allow_redirects=False,
+            )  # fmt: skip
+            assert 400 <= answer.status_code < 500, (method, name[:20], answer.text)
+    assert digest(local) == before
+
+
+def test_requests_without_a_good_token_change_nothing(local: Local):
+    local.make_dataset("my-data-set", {"a.txt": b"a"})
+    local.state.revoke("bad")
+    before = digest(local)
+    for method in sorted(all_routes()):
+        if all_routes()[method].open:
+            continue
+        body = {"ownerSlug": "local", "datasetSlug": "my-data-set", "slug": "local/kernel-one"}
+        answer = local.session.post(
+            f"{local.url}/api/v1/{method}", json=body, auth=("local", "bad")
+        )
+        assert answer.status_code == 401, method
+    assert digest(local) == before
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "GARBAGE\r\n\r\n", "GET\r\n\r\n", "GET / HTTP/9.9\r\nHost: localhost\r\n\r\n", "POST /x\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: [\r\n\r\n", "GET / HTTP/1.1\r\n\r\n", "GET /" + "a" * 70_000 + " HTTP/1.1\r\n\r\n",
+        "GET / HTTP/1.1\r\n" + "X: y\r\n" * 200 + "\r\n", "GET / HTTP/1.1\r\nX: " + "y" * 70_000 + "\r\n\r\n",
+        "GET /\x00 HTTP/1.1\r\nHost: localhost\r\n\r\n", "\x00\x01\x02 \x03\r\n\r\n",
+    ],
+)  # fmt: skip
+def test_a_malformed_head_gets_a_4xx(local: Local, head: str, capfd: pytest.CaptureFixture[str]):
+    before = digest(local)
+    answer = raw(local, head)
+    assert answer.split()[1][0] == "4", answer
+    assert digest(local) == before
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_chunked_or_overlong_body_is_read_no_further_than_it_may(local: Local):
+    before = digest(local)
+    for extra in ("Content-Length: abc", "Content-Length: -5", "Transfer-Encoding: gzip"):
+        line = raw(
+            local,
+            f"POST /api/v1/{DATASETS}/CreateDataset HTTP/1.1\r\nHost: localhost\r\n{extra}\r\n"
+            "Authorization: Basic bG9jYWw6a2V5\r\nConnection: close\r\n\r\n{}",
+        )
+        assert line.split()[1][0] == "4", (extra, line)
+    assert digest(local) == before

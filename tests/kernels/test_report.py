@@ -281,7 +281,7 @@ def test_gallery_and_model_come_from_the_network_that_held_a_film_out(tmp_path):
     ids = rows.ids[::-1]  # films may come in another order than predictions
     writer.add_section(Showcase(films[::-1], ids, model_of, compute).add_to)
     results = finish(writer)
-    assert asked == [(0, 0), (0, 1), (0, 0)]  # each once for the pictures, then model.pt
+    assert asked == [(0, 0), (0, 1)]  # each once: the first for model.pt too
     shown = results["gradcam"]
     assert {"n_0.png", "n_1.png", "p_0.png", "p_1.png"} <= set(shown)
     assert set(shown) == {path.name for path in (tmp_path / "gradcam").iterdir()}
