@@ -40,7 +40,15 @@ scoring.RESAMPLES = 300  # enough for a standard error, and 200 seeds should end
 class Case:
     """Members by skill; ``shared`` is how much of the noise all of them share."""
 
-    def __init__(self, text: str, n: int, skills: list[float], noise: int, twin: bool = False, shared: float = 0.5):
+    def __init__(
+        self,
+        text: str,
+        n: int,
+        skills: list[float],
+        noise: int,
+        twin: bool = False,
+        shared: float = 0.5,
+    ):
         self.text, self.n, self.skills, self.noise = text, n, skills, noise
         self.twin, self.shared = twin, shared
 
@@ -68,7 +76,9 @@ class Case:
 
 CASES = {
     "noise": Case("3 equal members and 12 of noise, n 300", 300, [0.8, 0.8, 0.8], 12),
-    "twin": Case("3 equal members and a copy of the first, n 300", 300, [0.8, 0.8, 0.8], 0, twin=True),
+    "twin": Case(
+        "3 equal members and a copy of the first, n 300", 300, [0.8, 0.8, 0.8], 0, twin=True
+    ),
     "dominant": Case("one strong member, 4 weak ones, n 300", 300, [1.5, 0.6, 0.6, 0.6, 0.6], 0),
     "tiny": Case("3 equal members and 6 of noise, n 40", 40, [0.8, 0.8, 0.8], 6),
 }
@@ -109,7 +119,9 @@ def study(case: Case, seed: int) -> dict[str, float]:
     }
     best = max(
         range(len(names)),
-        key=lambda i: mean_fold_auc(table.targets[:, 0], table.predictions[i, :, 0], zeros, table.folds),
+        key=lambda i: mean_fold_auc(
+            table.targets[:, 0], table.predictions[i, :, 0], zeros, table.folds
+        ),
     )
     found["best_member_true"] = auc_score(fresh_truth, fresh[best])
     for label, floor in (("auto", None), ("auto_no_floor", 0.0)):
@@ -128,7 +140,9 @@ def study(case: Case, seed: int) -> dict[str, float]:
     results = {item.method.name: item for item in blend.results}  # without a floor
     bagged = results["hill-climb"]
     found["nested_climb_claims"] = bagged.score.mean_fold
-    found["nested_climb_true"] = worth(dict(zip((m.run_id for m in blend.members), bagged.fitted.weights, strict=True)), "rank")
+    found["nested_climb_true"] = worth(
+        dict(zip((m.run_id for m in blend.members), bagged.fitted.weights, strict=True)), "rank"
+    )
     found["rank_mean_true"] = worth(dict.fromkeys(names, 1 / len(names)), "rank")
     return found
 
@@ -144,16 +158,29 @@ def main() -> int:
         started = time.perf_counter()
         rows = [study(CASES[name], seed) for seed in range(chosen.seeds)]
         keys = sorted({key for row in rows for key in row})
-        mean: Callable[[str], float] = lambda key: float(np.mean([row.get(key, 0.0) for row in rows]))  # noqa: B023, E731
+        mean: Callable[[str], float] = lambda key: float(
+            np.mean([row.get(key, 0.0) for row in rows])
+        )  # noqa: B023, E731
         report[name] = {key: round(mean(key), 4) for key in keys}
         r = report[name]
         methods = {key[8:]: value for key, value in r.items() if key.startswith("auto_is_")}
-        print(f"{name}: {CASES[name].text}, {chosen.seeds} seeds, {time.perf_counter() - started:.0f} s")
-        print(f"  hill climbing on all rows: picks noise in {r['climb_picks_noise']:.0%} of seeds, weight {r['climb_noise_weight']:.3f}; claims {r['climb_claims']:.4f}, is worth {r['climb_true']:.4f} (flatters by {r['climb_claims'] - r['climb_true']:+.4f})")
-        print(f"  hill climbing, bagged, nested: claims {r['nested_climb_claims']:.4f}, is worth {r['nested_climb_true']:.4f} ({r['nested_climb_claims'] - r['nested_climb_true']:+.4f})")
+        print(
+            f"{name}: {CASES[name].text}, {chosen.seeds} seeds, {time.perf_counter() - started:.0f} s"
+        )
+        print(
+            f"  hill climbing on all rows: picks noise in {r['climb_picks_noise']:.0%} of seeds, weight {r['climb_noise_weight']:.3f}; claims {r['climb_claims']:.4f}, is worth {r['climb_true']:.4f} (flatters by {r['climb_claims'] - r['climb_true']:+.4f})"
+        )
+        print(
+            f"  hill climbing, bagged, nested: claims {r['nested_climb_claims']:.4f}, is worth {r['nested_climb_true']:.4f} ({r['nested_climb_claims'] - r['nested_climb_true']:+.4f})"
+        )
         for label in ("auto", "auto_no_floor"):
-            print(f"  {label}: noise in {r[f'{label}_picks_noise']:.0%}, weight {r[f'{label}_noise_weight']:.3f}; claims {r[f'{label}_claims']:.4f}, is worth {r[f'{label}_true']:.4f} ({r[f'{label}_claims'] - r[f'{label}_true']:+.4f})")
-        print(f"  auto takes {', '.join(f'{k} {v:.0%}' for k, v in sorted(methods.items(), key=lambda item: -item[1]))}; best member is worth {r['best_member_true']:.4f}, equal ranks of all {r['rank_mean_true']:.4f}", flush=True)
+            print(
+                f"  {label}: noise in {r[f'{label}_picks_noise']:.0%}, weight {r[f'{label}_noise_weight']:.3f}; claims {r[f'{label}_claims']:.4f}, is worth {r[f'{label}_true']:.4f} ({r[f'{label}_claims'] - r[f'{label}_true']:+.4f})"
+            )
+        print(
+            f"  auto takes {', '.join(f'{k} {v:.0%}' for k, v in sorted(methods.items(), key=lambda item: -item[1]))}; best member is worth {r['best_member_true']:.4f}, equal ranks of all {r['rank_mean_true']:.4f}",
+            flush=True,
+        )
     print(json.dumps(report))
     return 0
 

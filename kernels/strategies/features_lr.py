@@ -14,7 +14,7 @@ STRATEGY = Strategy(
     profiles=Profiles(
         full=FeaturesConfig(folds=FoldsConfig(seeds=(0, 1, 2))),
         cpu=FeaturesConfig(),
-        small=FeaturesConfig(folds=FoldsConfig(count=2), image_size=64, max_images=48),
+        small=FeaturesConfig(folds=FoldsConfig(count=2), image_size=64, max_images=96),
     ),
     packages=("PIL",),
 )

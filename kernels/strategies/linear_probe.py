@@ -15,7 +15,7 @@ STRATEGY = Strategy(
     profiles=Profiles(
         full=ProbeConfig(),
         cpu=ProbeConfig(),
-        small=ProbeConfig(folds=FoldsConfig(count=2), image_size=64, batch_size=16, max_images=48),
+        small=ProbeConfig(folds=FoldsConfig(count=2), image_size=64, batch_size=16, max_images=96),
     ),
     packages=("torch", "timm"),
 )

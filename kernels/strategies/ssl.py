@@ -89,7 +89,7 @@ SSL_SMALL = replace(
     train=replace(
         SSL_CPU.train, optim=replace(SSL_CPU.train.optim, lr=2e-3), epochs=8, batch_size=8
     ),
-    max_images=48,
+    max_images=96,
     max_unlabelled=64,
 )
 

@@ -1,13 +1,11 @@
 """SwinV2-S with spatial attention: write-up A, strategy 2, where it reached 0.836 and was dropped.
 
-The write-up blames the number of films; its recipe explains the result as well. Differences from it
-are those of effnetv2_s, and:
+The write-up blames the number of films; its recipe explains the result as well. Differences from it are
+those of effnetv2_s, and:
 
-- The map leaves the network channels last and is turned once, at the backbone's exit: a Conv1x1
-head fed
+- The map leaves the network channels last and is turned once, at the backbone's exit: a Conv1x1 head fed
   (B, H, W, C) mixes positions instead of channels.
-- Layer decay 0.8, warm-up over 10 % of the steps, stochastic depth 0.2, gradients clipped at 1:
-what
+- Layer decay 0.8, warm-up over 10 % of the steps, stochastic depth 0.2, gradients clipped at 1: what
   fine-tuning a transformer needs.
 - 30 epochs. Window 8 of the two published ones; the write-up names none.
 """

@@ -313,7 +313,9 @@ def test_several_targets_and_other_metrics_take_the_same_path(tmp_path, metric):
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.integers(0, 10_000), st.sampled_from(["hill-climb", "stack", "auc-weights", "best-single"]))
+@given(
+    st.integers(0, 10_000), st.sampled_from(["hill-climb", "stack", "auc-weights", "best-single"])
+)
 def test_no_method_ever_gives_a_negative_weight(seed, name):
     fitted = find_method(name, "auc").fit(random_rows(seed))
     assert (fitted.weights >= 0).all()

@@ -38,7 +38,10 @@ def test_a_valid_submission_in_another_order_passes():
     ("frame", "words"),
     [
         (SAMPLE.rename(columns={"label": "prob"}), ["columns are", "prob", "the sample has"]),
-        (SAMPLE.iloc[:2], ["2 rows, the sample has 3", "1 of 3 ids missing (first: c)", "0 unexpected"]),
+        (
+            SAMPLE.iloc[:2],
+            ["2 rows, the sample has 3", "1 of 3 ids missing (first: c)", "0 unexpected"],
+        ),
         (
             SAMPLE.assign(image_id=["a", "b", "z"]),
             ["1 of 3 ids missing", "1 unexpected (first: z)"],
@@ -110,7 +113,9 @@ def test_the_count_of_hours_is_of_utc_wherever_one_is():
     assert until_reset(NOON.astimezone(timezone(timedelta(hours=9)))) == "11 h 30 min"
 
 
-@pytest.mark.parametrize(("left", "reserve", "warns"), [(1, 1, True), (2, 1, False), (2, 2, True), (1, 0, False)])
+@pytest.mark.parametrize(
+    ("left", "reserve", "warns"), [(1, 1, True), (2, 1, False), (2, 2, True), (1, 0, False)]
+)
 def test_the_reserve_warns_and_never_blocks(left, reserve, warns):
     found = limit_findings("c", 3, left, None, NOON, reserve)
     assert kinds(found) == (["warning"] if warns else [])
@@ -118,7 +123,9 @@ def test_the_reserve_warns_and_never_blocks(left, reserve, warns):
         assert f"--reserve {left - 1}" in found[0].change
 
 
-MANY = pd.DataFrame({"image_id": [f"i{n}" for n in range(400)], "label": np.linspace(0.1, 0.9, 400)})
+MANY = pd.DataFrame(
+    {"image_id": [f"i{n}" for n in range(400)], "label": np.linspace(0.1, 0.9, 400)}
+)
 
 
 def earlier(frame, metric="auc"):

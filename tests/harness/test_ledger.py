@@ -2,12 +2,21 @@
 
 import sqlite3
 import threading
+from pathlib import Path
 
 import pytest
 
 from harness.errors import ConfigError
-from harness.ledger import SCHEMA_VERSION, Ledger
-from harness.records import Handle, PackedFile, Run, RunSpec, RunState
+from harness.ledger import SCHEMA, SCHEMA_VERSION, Ledger
+from harness.records import (
+    Handle,
+    ImportedMember,
+    PackedFile,
+    Run,
+    RunSpec,
+    RunState,
+    Submission,
+)
 
 
 def new_run(**changes):
@@ -111,3 +120,68 @@ def test_runs_added_at_once_get_different_ids(tmp_path):
     for thread in threads:
         thread.join()
     assert len(set(ids)) == 8
+
+
+def new_submission(**changes):
+    values = {
+        "submission_id": "s1",
+        "remote": "local",
+        "competition": "c",
+        "csv": Path("s.csv"),
+        "sha256": "h",
+        "message": "m",
+        "nonce": "n",
+        "created_at": "2026-01-01T00:00:00.000Z",
+    }
+    return Submission(**{**values, **changes})
+
+
+def test_a_ledger_of_the_first_schema_is_migrated_with_what_it_holds(tmp_path):
+    path = tmp_path / "ledger.sqlite3"
+    with sqlite3.connect(path) as db:
+        db.executescript(SCHEMA)
+        db.execute(
+            "INSERT INTO submissions VALUES ('s1','local','c','s.csv','h','m','n',"
+            "'2026-01-01T00:00:00.000Z',7,'COMPLETE','0.9',NULL,NULL)"
+        )
+        db.execute("PRAGMA user_version = 1")
+    book = Ledger(path)
+    (kept,) = book.submissions()
+    assert kept == new_submission(ref=7, status="COMPLETE", public_score="0.9")
+    assert book.imports() == []
+    scored = new_submission(submission_id="s2", blend_id="b", cv_score=0.9, cv_low=0.8, cv_high=1.0)
+    book.add_submission(scored)
+    book.close()
+    again = Ledger(path)
+    assert again.submissions()[1] == scored
+    again.close()
+    with sqlite3.connect(path) as db:
+        assert db.execute("PRAGMA user_version").fetchone()[0] == SCHEMA_VERSION
+
+
+def test_a_new_ledger_and_a_migrated_one_have_the_same_tables(tmp_path):
+    def tables(path):
+        with sqlite3.connect(path) as db:
+            names = [
+                row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+            ]
+            return {name: list(db.execute(f"PRAGMA table_info({name})")) for name in sorted(names)}
+
+    old, new = tmp_path / "old.sqlite3", tmp_path / "new.sqlite3"
+    with sqlite3.connect(old) as db:
+        db.executescript(SCHEMA)
+        db.execute("PRAGMA user_version = 1")
+    for path in (old, new):
+        Ledger(path).close()
+    assert tables(old) == tables(new)
+
+
+def test_an_import_of_the_same_name_replaces_the_earlier_one(ledger):
+    item = ImportedMember(
+        "mate", "c", "2026", "a.csv", "b.csv", "1", "2", "3", "4", None, "note", 0.9
+    )
+    ledger.add_import(item)
+    newer = ImportedMember("mate", "c", "2027", "a.csv", "b.csv", "1", "2", "5", "6", "run-1", "")
+    ledger.add_import(newer)
+    assert ledger.imports("c") == [newer]
+    assert ledger.imports("other") == []

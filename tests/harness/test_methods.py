@@ -75,7 +75,9 @@ def slow_climb(rows, picks):
         scores = []
         for member in rows.predictions:
             mean = np.round((total + member) / (step + 1), 12)
-            scores.append(np.mean([score_metric("auc", rows.targets[c], mean[c]) for c in rows.cells]))
+            scores.append(
+                np.mean([score_metric("auc", rows.targets[c], mean[c]) for c in rows.cells])
+            )
         pick = int(np.argmax(np.round(scores, 12)))
         counts[pick] += 1
         total = total + rows.predictions[pick]

@@ -23,7 +23,13 @@ from harness.standings import (
 
 @pytest.mark.parametrize(
     ("teams", "places"),
-    [(0, (0, 0, 0)), (50, (5, 10, 20)), (200, (10, 40, 80)), (600, (11, 50, 100)), (4000, (18, 200, 400))],
+    [
+        (0, (0, 0, 0)),
+        (50, (5, 10, 20)),
+        (200, (10, 40, 80)),
+        (600, (11, 50, 100)),
+        (4000, (18, 200, 400)),
+    ],
 )
 def test_medals_follow_the_published_table(teams, places):
     assert tuple(medal_places(teams).values()) == places
@@ -86,7 +92,9 @@ def points(pairs):
 def test_a_correlation_needs_three_and_shows_how_little_it_knows():
     assert agreement(points([(0.9, 0.9), (0.8, 0.8)])).pearson is None
     found = agreement(points([(0.90, 0.89), (0.91, 0.905), (0.92, 0.91), (0.93, 0.935)]))
-    assert found.pearson == pytest.approx(np.corrcoef([0.9, 0.91, 0.92, 0.93], [0.89, 0.905, 0.91, 0.935])[0, 1])
+    assert found.pearson == pytest.approx(
+        np.corrcoef([0.9, 0.91, 0.92, 0.93], [0.89, 0.905, 0.91, 0.935])[0, 1]
+    )
     assert found.spearman == pytest.approx(1)
     assert "[" in found.text
     assert agreement(points([(0.9, 0.9)] * 4)).pearson is None
