@@ -8,12 +8,13 @@ each is worth on fresh rows. Prints a table and one JSON object.
     python benchmarks/blend_study.py [--seeds 200] [--case noise]
 """
 
+# ruff: noqa: E402 (the path and the environment come first)
+
 import argparse
 import json
 import os
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
@@ -34,6 +35,7 @@ COMPETITION = Competition(
 )
 FRESH = 20_000
 FOLDS = 5
+GROUPED = False
 scoring.RESAMPLES = 300  # enough for a standard error, and 200 seeds should end today
 
 
@@ -94,7 +96,7 @@ def study(case: Case, seed: int) -> dict[str, float]:
     names = tuple(f"m{i}" for i in range(len(members)))
     zeros = np.zeros(case.n, dtype=int)
     table = MemberTable(
-        names, frozenset(), "auc", order.astype(str), zeros, folds[order], order, False,
+        names, frozenset(), "auc", order.astype(str), zeros, folds[order], order, GROUPED,
         truth[order][:, None], members[:, order][:, :, None], np.empty(0),
     )  # fmt: skip
 
@@ -158,10 +160,9 @@ def main() -> int:
         started = time.perf_counter()
         rows = [study(CASES[name], seed) for seed in range(chosen.seeds)]
         keys = sorted({key for row in rows for key in row})
-        mean: Callable[[str], float] = lambda key: float(
-            np.mean([row.get(key, 0.0) for row in rows])
-        )  # noqa: B023, E731
-        report[name] = {key: round(mean(key), 4) for key in keys}
+        report[name] = {
+            key: round(float(np.mean([row.get(key, 0.0) for row in rows])), 4) for key in keys
+        }
         r = report[name]
         methods = {key[8:]: value for key, value in r.items() if key.startswith("auto_is_")}
         print(

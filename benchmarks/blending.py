@@ -6,6 +6,8 @@ our time, the median over rounds. Prints one JSON object; exit code 1 when a tar
     python benchmarks/blending.py [--quick]
 """
 
+# ruff: noqa: E402 (the path and the environment come first)
+
 import argparse
 import json
 import os

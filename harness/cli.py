@@ -5,6 +5,7 @@ Imports are inside the commands, so that ``harness --help`` loads neither torch,
 
 import difflib
 import logging
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ from harness.cli_local import Ordered, local
 from harness.errors import ConfigError, HarnessError
 
 if TYPE_CHECKING:
+    from harness.commands.push import PushResult
     from harness.records import Run, RunSpec
     from harness.settings import Settings
 
@@ -28,6 +30,8 @@ class Program(Ordered):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; see the class."""
+        if os.environ.get("NO_COLOR"):
+            ctx.color = False
         try:
             return super().invoke(ctx)
         except HarnessError as error:
@@ -35,7 +39,8 @@ class Program(Ordered):
             ctx.exit(1)
         except KeyboardInterrupt:
             click.echo(
-                "\nInterrupted. Pushed kernels run on; run the same command again to go on from here.",
+                "\nInterrupted. Pushed kernels run on; run the same command again to go on from here "
+                "(a demo or a dry run starts anew).",
                 err=True,
             )
             ctx.exit(130)
@@ -52,7 +57,7 @@ class Program(Ordered):
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
             near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
-            if near:
+            if near and "Did you mean" not in error.format_message():  # newer click guesses itself
                 raise click.UsageError(
                     f"{error.format_message()} Did you mean {near[0]!r}?", ctx
                 ) from None
@@ -88,11 +93,16 @@ def parse_spec(
     tag: str,
 ) -> "RunSpec":
     """A run's spec from the options of push, render and dry-run."""
-    from harness.records import RunSpec, slugify
+    from harness.records import RESERVED_TAG, RunSpec, slugify
     from harness.settings import choose_profile
 
     if tag and slugify(tag) != tag:
         raise ConfigError(f"Tag {tag!r} cannot be part of a slug.", f"Try: --tag {slugify(tag)}")
+    if RESERVED_TAG.match(tag):
+        raise ConfigError(
+            f"Tag {tag!r} begins like a part of a slug that harness makes itself.",
+            f"Try: --tag my-{tag}",
+        )
     profile, _ = choose_profile(settings)
     return RunSpec(
         strategy=name,
@@ -357,14 +367,16 @@ def push(
       harness push ssl --fold 0 --seed 1
       harness push --all --remote kaggle
     """
+    from harness.commands.push import PushResult, pushable
     from harness.commands.push import push as run_push
-    from harness.registry import module_names
     from harness.settings import choose_profile
     from harness.terminal import print_json
 
     with bench_for(remote, profile) as bench:
         if all_:
-            names = tuple(module_names(bench.settings.workspace, "strategies"))
+            names, elsewhere = pushable(bench)
+            for name, slug in elsewhere:
+                click.echo(f"left out: {name}, the remote has no competition {slug}", err=True)
         if not names:
             raise ConfigError(
                 "Name a strategy, or use --all.", "List them with: harness strategies"
@@ -375,24 +387,49 @@ def push(
             parse_spec(bench.settings, name, variant, overrides, folds, seeds, tag)
             for name in dict.fromkeys(names)
         ]
-        results = run_push(bench, specs, force)
+        results: list[PushResult] = []
+
+        def pushed(result: PushResult) -> None:
+            results.append(result)
+            if not as_json:
+                print_push(result, bench.settings.remote)
+
+        try:
+            run_push(bench, specs, force, pushed)
+        finally:
+            if as_json:
+                print_json(results)
         if as_json:
-            print_json(results)
             return
-        for result in results:
-            run = result.run
-            what = f"already there ({run.state.lower()})" if result.already_there else "pushed"
-            click.echo(f"{run.run_id}: {what} as {run.kernel}, digest {run.digest[:12]}")
-            for warning in result.warnings:
-                click.echo(f"  note: {warning}", err=True)
-            if result.rehearsed_at:
-                click.echo(f"  these bytes passed a dry run at {result.rehearsed_at}", err=True)
-            elif not result.already_there and bench.settings.remote == "kaggle":
-                click.echo(
-                    f"  these bytes have not been rehearsed: harness dry-run {run.spec.strategy}",
-                    err=True,
-                )
-        click.echo("Next: harness watch --follow", err=True)
+        open_runs = [result for result in results if not result.run.state.is_final]
+        click.echo(
+            "Next: harness watch --follow"
+            if open_runs
+            else "Next: harness pull, or --force to run the same again",
+            err=True,
+        )
+
+
+def print_push(result: "PushResult", remote: str) -> None:
+    """What became of one strategy."""
+    import shlex
+
+    run = result.run
+    what = f"already there ({run.state.lower()})" if result.already_there else "pushed"
+    click.echo(f"{run.run_id}: {what} as {run.kernel}, digest {run.digest[:12]}")
+    for warning in result.warnings:
+        click.echo(f"  note: {warning}", err=True)
+    if result.rehearsed_at:
+        click.echo(f"  these bytes passed a dry run at {result.rehearsed_at}", err=True)
+    elif not result.already_there and remote == "kaggle":
+        spec = run.spec
+        words = ["harness", "dry-run", spec.strategy, "--remote", remote, "--profile", spec.profile]
+        words += ["--variant", spec.variant] if spec.variant != "default" else []
+        words += [f"--set={name}={value!r}" for name, value in spec.overrides]
+        words += [f"--fold={fold}" for fold in spec.folds or ()]
+        words += [f"--seed={seed}" for seed in spec.seeds or ()]
+        words += [f"--tag={spec.tag}"] if spec.tag else []
+        click.echo(f"  not rehearsed yet; next time first: {shlex.join(words)}", err=True)
 
 
 @main.command()
@@ -429,7 +466,7 @@ def watch(follow: bool, logs: bool, remote: str | None, profile: str | None, as_
         if as_json:
             print_json(runs)
         elif not runs:
-            click.echo("No open runs.")
+            click.echo("No open runs. Where things stand: harness status")
         elif all(run.state.is_final for run in runs):
             click.echo("Next: harness pull", err=True)
 
@@ -558,6 +595,12 @@ def dry_run(
             f"passed for digest {result.build.digest[:12]} in {result.seconds:.0f} s "
             f"({'drawn data' if result.drawn_data else 'the competition data'}); outputs: {result.folder}"
         )
+        if spec.overrides:
+            click.echo(
+                f"note: --set changed the {spec.profile} profile, which a rehearsal in the small one "
+                "renders but does not run",
+                err=True,
+            )
 
 
 @main.command()

@@ -203,6 +203,16 @@ class Ledger:
         """Runs that pushed exactly this, newest last."""
         return [run for run in self.runs(remote) if run.digest == digest]
 
+    def retire(self, remote: str) -> None:
+        """Rename a remote whose past is gone: its versions and references begin again at 1.
+
+        Runs, datasets and submissions stay, under a name that no command asks for.
+        """
+        name = f"{remote} until {utc_now()}"
+        with self._transaction():
+            for table in ("runs", "datasets", "submissions"):
+                self._db.execute(f"UPDATE {table} SET remote = ? WHERE remote = ?", (name, remote))
+
     # ---- outputs ---------------------------------------------------------------------------------
 
     def record_outputs(self, run_id: str, files: list[PackedFile], local: set[str]) -> None:

@@ -15,6 +15,8 @@ from typing import Any
 from harness.errors import ConfigError
 
 SLUG_LIMIT = 50  # characters in a Kaggle slug or title
+# What a label says by itself; a tag may not begin with it, or two specs would share a slug.
+RESERVED_TAG = re.compile(r"^(full|cpu|small|as-written|[sf][0-9]+|set[0-9a-f]{5})(-|$)")
 HANDLE_PATTERN = re.compile(r"^([A-Za-z0-9_-]+)/([A-Za-z0-9_-]+)(?:/versions/([1-9][0-9]*))?$")
 
 
@@ -95,8 +97,12 @@ class RunSpec:
         return "-".join(parts)
 
     def is_comparable(self) -> bool:
-        """True for runs that a blend takes unasked: all folds of the corrected default."""
-        return self.variant == "default" and self.folds is None
+        """True for runs that a blend takes unasked: all folds of the corrected default, usual seeds.
+
+        Changed settings take part when they were given a name of their own with a tag.
+        """
+        usual = self.variant == "default" and self.folds is None and self.seeds is None
+        return usual and (not self.overrides or bool(self.tag))
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "RunSpec":

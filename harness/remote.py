@@ -9,7 +9,6 @@ import contextlib
 import io
 import json
 import logging
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -105,6 +104,26 @@ class Standing:
     date: str
 
 
+class ReadRefused(ConfigError):
+    """The service answered a question with no: the thing is not there, or not this account's to see."""
+
+    def __init__(self, what: str, reason: str, status: int) -> None:
+        super().__init__(
+            f"Kaggle refused to tell the {what}: {reason} (status {status}).",
+            "Check that it exists and that this account may see it.",
+        )
+        self.reason = reason
+        self.status = status
+
+
+class SourcesIgnored(PushRejected):
+    """A version was saved and runs, but without one of its inputs: it takes a session and must fail."""
+
+    def __init__(self, message: str, hint: str, version: int) -> None:
+        super().__init__(message, hint)
+        self.version = version
+
+
 class _HttpClient(KaggleHttpClient):  # type: ignore[misc]  # kagglesdk has no types
     """kagglesdk's client with our session: timeouts, no credentials but ours, no files in HOME."""
 
@@ -193,29 +212,37 @@ class KaggleRemote:
             request.machine_shape = meta["machine_shape"]
         answer = self._write("push of " + str(build.handle), self._kernels.save_kernel, request)
         if answer.error:
-            raise PushRejected(f"Push of {build.handle} was refused: {answer.error}")
+            hint = None
+            if "session count" in answer.error:
+                hint = (
+                    "Wait with: harness watch --follow. Then push again: what is there is skipped."
+                )
+            raise PushRejected(f"Push of {build.handle} was refused: {answer.error}", hint)
         for kind in ("dataset", "competition", "kernel", "model"):
             ignored = list(getattr(answer, f"invalid_{kind}_sources") or [])
             if ignored:
-                raise PushRejected(
+                raise SourcesIgnored(
                     f"Push of {build.handle}: the service ignored the {kind} {', '.join(ignored)}; "
-                    "the kernel would run without it.",
+                    f"version {answer.version_number} runs without it and will fail.",
                     _missing_source_hint(kind, ignored[0], self.name),
+                    int(answer.version_number or 0),
                 )
         if not answer.version_number:
             raise PushRejected(f"Push of {build.handle} got no version number.")
         return int(answer.version_number)
 
     def kernel_source(self, handle: Handle) -> tuple[int, str] | None:
-        """Newest version number and source of a kernel, or None when there is no such kernel."""
+        """Newest version number and the source of the handle's version (without one: of the newest).
+
+        None when there is no such kernel.
+        """
         request = kernel_types.ApiGetKernelRequest()
         request.user_name, request.kernel_slug = handle.owner, handle.slug
-        try:
-            answer = self._read(f"kernel {handle}", self._kernels.get_kernel, request)
-        except requests.HTTPError as error:
-            if error.response is not None and error.response.status_code in (403, 404):
-                return None
-            raise
+        if handle.version:
+            request.version_label = f"v{handle.version}"
+        answer = self._find(f"kernel {handle}", self._kernels.get_kernel, request)
+        if answer is None:
+            return None
         return int(answer.metadata.current_version_number or 0), str(answer.blob.source or "")
 
     def kernel_status(self, handle: Handle) -> KernelStatus:
@@ -282,13 +309,8 @@ class KaggleRemote:
         """The dataset's current version number, or None when it does not exist (or is not ours)."""
         request = dataset_types.ApiGetDatasetRequest()
         request.owner_slug, request.dataset_slug = handle.owner, handle.slug
-        try:
-            answer = self._read(f"dataset {handle}", self._datasets.get_dataset, request)
-        except requests.HTTPError as error:
-            if error.response is not None and error.response.status_code in (403, 404):
-                return None
-            raise
-        return int(answer.current_version_number or 0)
+        answer = self._find(f"dataset {handle}", self._datasets.get_dataset, request)
+        return None if answer is None else int(answer.current_version_number or 0)
 
     def dataset_files(self, handle: Handle) -> dict[str, int]:
         """Name -> bytes of every file of a version, over all pages."""
@@ -313,13 +335,8 @@ class KaggleRemote:
         request.file_name = name
         if handle.version:
             request.dataset_version_number = handle.version
-        try:
-            answer = self._read(f"{name} of {handle}", self._datasets.download_dataset, request)
-        except requests.HTTPError as error:
-            if error.response is not None and error.response.status_code in (403, 404):
-                return None
-            raise
-        return str(answer.text)
+        answer = self._find(f"{name} of {handle}", self._datasets.download_dataset, request)
+        return None if answer is None else str(answer.text)
 
     def create_dataset(self, handle: Handle, build: DatasetBuild, uploads: list[Path]) -> None:
         """Upload files and create the dataset, private. See wait_for_dataset for what follows."""
@@ -401,6 +418,20 @@ class KaggleRemote:
 
     # ---- competitions ----------------------------------------------------------------------------
 
+    def check_competition(self, slug: str) -> None:
+        """Make sure that kernels may mount a competition's data, before one is started.
+
+        Raises:
+            ConfigError: It is not there, or its rules are not accepted.
+        """
+        request = competition_types.ApiListDataFilesRequest()
+        request.competition_name, request.page_size = slug, 1
+        if self._find(f"files of {slug}", self._competitions.list_data_files, request) is None:
+            raise ConfigError(
+                f"Competition {slug!r} is not on the remote {self.name!r}, or not joined.",
+                _competition_hint(slug, self.name),
+            )
+
     def competition_file(self, slug: str, name: str, target: Path) -> None:
         """Download one file of a competition's data.
 
@@ -411,9 +442,9 @@ class KaggleRemote:
         request.competition_name, request.file_name = slug, name
         try:
             answer = self._read(f"{name} of {slug}", self._competitions.download_data_file, request)
-        except requests.HTTPError as error:
+        except ReadRefused as error:
             raise ConfigError(
-                f"{name} of competition {slug!r} cannot be fetched: {_reason(error)}.",
+                f"{name} of competition {slug!r} cannot be fetched: {error.reason}.",
                 _competition_hint(slug, self.name),
             ) from error
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -431,9 +462,9 @@ class KaggleRemote:
         request.competition_name = slug
         try:
             answer = self._read(f"competition {slug}", self._competitions.get_competition, request)
-        except requests.HTTPError as error:
+        except ReadRefused as error:
             raise ConfigError(
-                f"Competition {slug!r} cannot be read: {_reason(error)}.",
+                f"Competition {slug!r} cannot be read: {error.reason}.",
                 _competition_hint(slug, self.name),
             ) from error
         return CompetitionInfo(
@@ -497,8 +528,8 @@ class KaggleRemote:
             place = self._read(
                 f"upload of {csv.name}", self._competitions.start_submission_upload, request
             )
-        except requests.HTTPError as error:
-            raise SubmissionInvalid(f"{slug} takes no submission: {_reason(error)}.") from error
+        except ReadRefused as error:
+            raise SubmissionInvalid(f"{slug} takes no submission: {error.reason}.") from error
         upload(self._files, place.create_url, csv)
         submission = competition_types.ApiCreateSubmissionRequest()
         submission.competition_name, submission.blob_file_tokens = slug, place.token
@@ -545,11 +576,28 @@ class KaggleRemote:
     # ---- calls -----------------------------------------------------------------------------------
 
     def _read(self, what: str, method: Callable[[Any], Any], request: Any) -> Any:
-        """A call that may be repeated."""
+        """A call that may be repeated.
+
+        Raises:
+            ReadRefused: The service answered no (4xx); ConfigError when it is the credentials.
+            RemoteUnavailable: No answer after several tries.
+        """
         try:
             return retrying(what, lambda: method(request))
         except requests.HTTPError as error:
-            raise _with_login_hint(error, self.name) from error
+            status = error.response.status_code if error.response is not None else 0
+            if status == 401:
+                raise _login_error(self.name) from error
+            raise ReadRefused(what, _reason(error), status) from error
+
+    def _find(self, what: str, method: Callable[[Any], Any], request: Any) -> Any | None:
+        """A read that answers None for what is not there (or not ours: the service says 403 to both)."""
+        try:
+            return self._read(what, method, request)
+        except ReadRefused as error:
+            if error.status in (403, 404):
+                return None
+            raise
 
     def _write(self, what: str, method: Callable[[Any], Any], request: Any) -> Any:
         """A call that is sent once."""
@@ -562,9 +610,8 @@ class KaggleRemote:
                     f"The {what} was not answered ({_reason(error)}).",
                     "Run the same command again: it asks first whether it arrived.",
                 ) from error
-            login = _with_login_hint(error, self.name)
-            if isinstance(login, ConfigError):
-                raise login from error
+            if status == 401:
+                raise _login_error(self.name) from error
             raise PushRejected(f"The {what} was refused: {_reason(error)}.") from error
         except requests.RequestException as error:
             raise RemoteUnavailable(
@@ -577,13 +624,11 @@ def _reason(error: requests.HTTPError) -> str:
     return error_text(error.response).rstrip(".") if error.response is not None else str(error)
 
 
-def _with_login_hint(error: requests.HTTPError, remote: str) -> Exception:
-    if error.response is not None and error.response.status_code == 401:
-        return ConfigError(
-            f"The remote {remote!r} does not accept these credentials.",
-            "Create a new token on kaggle.com under Settings, API.",
-        )
-    return error
+def _login_error(remote: str) -> ConfigError:
+    return ConfigError(
+        f"The remote {remote!r} does not accept these credentials.",
+        "Create a new token on kaggle.com under Settings, API.",
+    )
 
 
 def _missing_source_hint(kind: str, name: str, remote: str) -> str:
@@ -596,7 +641,7 @@ def _competition_hint(slug: str, remote: str) -> str:
     if remote == "local":
         return (
             "Add it to the local Kaggle: harness local competition add FOLDER "
-            "[--solution CSV], or see it all at work with: harness demo"
+            "[--solution CSV]; or see the whole loop with: harness demo"
         )
     return f"Join it and accept its rules at kaggle.com/competitions/{slug}."
 
@@ -664,5 +709,5 @@ def find_credentials() -> Credentials:
     username = values.get("username")
     if not username:
         raise ConfigError("No Kaggle credentials were found.", hint)
-    token = values.get("token") or os.environ.get("KAGGLE_API_TOKEN")
-    return Credentials(username=username, key=values.get("key"), token=token)
+    # Only a token that the client has found valid: an expired one would win over a good key.
+    return Credentials(username=username, key=values.get("key"), token=values.get("token"))

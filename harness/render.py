@@ -96,7 +96,7 @@ def render_kernel(
         "is_private": True,
         "enable_gpu": gpu,
         "enable_tpu": False,
-        "enable_internet": strategy.internet,
+        "enable_internet": strategy.internet and spec.profile == "full",  # to fetch weights
         "dataset_sources": [f"{owner}/{slug}" for slug in sorted(datasets)],
         "competition_sources": [competition_slug],
         "kernel_sources": [],

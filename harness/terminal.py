@@ -1,6 +1,7 @@
 """What people see: tables and lines. Results go to stdout, everything else to stderr."""
 
 import json
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -8,6 +9,10 @@ from typing import Any
 import click
 
 from harness.records import to_json
+
+TERMINAL_ESCAPES = re.compile(
+    r"\x1b\][^\x07\x1b]*(\x07|\x1b\\)|\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]"
+)
 
 
 def print_json(value: Any) -> None:
@@ -21,8 +26,9 @@ def progress(text: str) -> None:
 
 
 def log_line(prefix: str, text: str) -> None:
-    """A kernel's log line, told apart from ours."""
-    click.echo(click.style(f"  {prefix} | ", dim=True) + text, err=True)
+    """A kernel's log line, told apart from ours. What it holds for terminals is left out."""
+    shown = TERMINAL_ESCAPES.sub("", text)
+    click.echo(click.style(f"  {prefix} | ", dim=True) + shown, err=True)
 
 
 def print_table(

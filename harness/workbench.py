@@ -1,6 +1,7 @@
 """What every command works with: settings, ledger, and a remote that is opened when it is first needed."""
 
 import contextlib
+import secrets
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -9,11 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.ledger import Ledger
-from harness.records import Run
+from harness.records import Run, text_digest
 from harness.settings import Settings
 
 if TYPE_CHECKING:
     from harness.remote import KaggleRemote
+
+LOCK_WAIT_S = 900.0
+DATA_KEY = "competition data"  # beside a run's dataset slugs, which have no blanks
 
 
 @dataclass
@@ -54,6 +58,46 @@ class Workbench:
         """The account that owns what this workspace publishes."""
         return self.settings.owner or self.remote.owner
 
+    @contextlib.contextmanager
+    def locked(self, name: str, wait: bool = True) -> Iterator[bool]:
+        """Keep other harness processes of this workspace from the same step; tells whether it is ours.
+
+        The lock ends with the process that holds it, however that ends.
+        """
+        from filelock import FileLock, Timeout
+
+        folder = self.settings.state / "locks"
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / f"{self.settings.remote}-{name}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            if not wait:
+                yield False
+                return
+            self.progress(f"another harness is at work on {name}; waiting for it")
+            lock.acquire(timeout=LOCK_WAIT_S)
+        try:
+            yield True
+        finally:
+            lock.release()
+
+    def data_digest(self, competition: str) -> str | None:
+        """What the local Kaggle's data of a competition is, by names, sizes and times of its files.
+
+        None on the real Kaggle, whose data does not change under a competition, and for unknown ones.
+        """
+        if self.settings.remote != "local":
+            return None
+        from harness.commands.local import find_competition_folder
+
+        folder = find_competition_folder(self.settings, competition)
+        if folder is None:
+            return None
+        return text_digest(
+            str(folder), *(f"{path}{size}{time}" for path, size, time in _files(folder))
+        )
+
     def run_folder(self, run: Run) -> Path:
         """Everything kept of a run: script.py, kernel-metadata.json, the log and outputs/."""
         return self.settings.runs_folder / run.run_id
@@ -77,10 +121,34 @@ def open_workbench(
     ledger = Ledger(settings.ledger_path)
     bench = Workbench(settings, ledger, progress, kernel_environment or {})
     try:
+        if settings.remote == "local":
+            settle_local_identity(settings, ledger)
         with bench._stack:
             yield bench
     finally:
         ledger.close()
+
+
+def _files(folder: Path) -> Iterator[tuple[str, int, int]]:
+    for path in sorted(folder.rglob("*")):
+        stat = path.stat()
+        if path.is_file():
+            yield path.relative_to(folder).as_posix(), stat.st_size, stat.st_mtime_ns
+
+
+def settle_local_identity(settings: Settings, ledger: Ledger) -> None:
+    """Notice a local Kaggle that was emptied: what the ledger says of the old one no longer holds."""
+    mark = settings.local_folder / "identity"
+    known = settings.state / "local-identity"
+    current = mark.read_text("utf-8") if mark.is_file() else ""
+    if not current:
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        current = secrets.token_hex(8)
+        mark.write_text(current, "utf-8")
+    if not known.is_file() or known.read_text("utf-8") != current:
+        if known.is_file():
+            ledger.retire("local")
+        known.write_text(current, "utf-8")
 
 
 def git_state(workspace: Path) -> tuple[str | None, bool]:

@@ -390,7 +390,7 @@ class Strategy:
     pipeline: str  # module name in kernels/pipelines/
     profiles: Profiles
     accelerator: str = "cpu"  # cpu | gpu
-    internet: bool = False
+    internet: bool = False  # in the full profile; the others need none
     datasets: tuple[str, ...] = ()  # further slugs to mount, besides the backbone's weights
     in_blend: bool = True
     hours: str = "unknown"  # measured on Kaggle, with the date; "unknown" until somebody did

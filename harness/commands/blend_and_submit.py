@@ -23,6 +23,7 @@ from harness.commands.members import (
     read_member_test,
     sample_submission,
 )
+from harness.commands.push import SETTLE_LOOKS, SETTLE_WAIT_S
 from harness.commands.validation import (
     best_submission,
     gain_between,
@@ -61,6 +62,8 @@ from kernels.contract import sha256_file, write_json
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from harness.remote import SubmissionStatus
 
 __all__ = ["BlendAndSubmitResult", "blend_and_submit", "load_members", "submit_file"]
 
@@ -165,29 +168,31 @@ def blend_and_submit(
         return BlendAndSubmitResult(
             blend, csv, record_path, None, _texts(notes, findings), tuple(findings)
         )
-    known = settle_earlier(bench, competition, sha256_file(csv))
-    if known is None:
-        found = ledger_findings(bench, competition, predictions, csv)
-        twin = identical_submission(bench, competition, predictions, csv)
-        if options.reuse_identical and twin is not None:
-            blocked = [item for item in found if item.kind == "block"]
-            found = [warning(item.what, item.change) for item in blocked]
-            known = twin
-        findings += found
-        refuse_blocks(findings, csv.name)
-    if known is None:
-        findings += service_findings(bench, competition, options.reserve)
-        refuse_blocks(findings, csv.name)
-        if findings and confirm is not None and not confirm(findings):
-            return BlendAndSubmitResult(
-                blend, csv, record_path, None, _texts(notes, findings), tuple(findings)
+    # From the look at what is in to the reference nobody else may submit here.
+    with bench.locked(f"submit-{competition.slug}"):
+        known = settle_earlier(bench, competition, sha256_file(csv))
+        if known is None:
+            found = ledger_findings(bench, competition, predictions, csv)
+            twin = identical_submission(bench, competition, predictions, csv)
+            if options.reuse_identical and twin is not None:
+                blocked = [item for item in found if item.kind == "block"]
+                found = [warning(item.what, item.change) for item in blocked]
+                known = twin
+            findings += found
+            refuse_blocks(findings, csv.name)
+        if known is None:
+            findings += service_findings(bench, competition, options.reserve)
+            refuse_blocks(findings, csv.name)
+            if findings and confirm is not None and not confirm(findings):
+                return BlendAndSubmitResult(
+                    blend, csv, record_path, None, _texts(notes, findings), tuple(findings)
+                )
+            text = message or f"{blend.method} of {len(blend.members)}: " + ", ".join(
+                m.run_id for m in blend.members
             )
-        text = message or f"{blend.method} of {len(blend.members)}: " + ", ".join(
-            m.run_id for m in blend.members
-        )
-        known = send(bench, competition, csv, text, blend.score, csv.stem)
-    else:
-        bench.progress(f"this file was submitted already (reference {known.ref})")
+            known = send(bench, competition, csv, text, blend.score, csv.stem)
+        else:
+            bench.progress(f"this file was submitted already (reference {known.ref})")
     submission = wait_for_score(bench, known)
     write_json(record_path, {**record, "submission": to_json(submission)})
     return BlendAndSubmitResult(
@@ -351,12 +356,13 @@ def submit_file(
     An identical file that is in already, or that was sent without an answer, is recognised: it is not
     submitted again.
     """
-    submission = settle_earlier(bench, competition, sha256_file(csv))
-    if submission is None:
-        refuse_blocks(service_findings(bench, competition, reserve=0), csv.name)
-        submission = send(bench, competition, csv, message, cv, blend_id)
-    else:
-        bench.progress(f"this file was submitted already (reference {submission.ref})")
+    with bench.locked(f"submit-{competition.slug}"):
+        submission = settle_earlier(bench, competition, sha256_file(csv))
+        if submission is None:
+            refuse_blocks(service_findings(bench, competition, reserve=0), csv.name)
+            submission = send(bench, competition, csv, message, cv, blend_id)
+        else:
+            bench.progress(f"this file was submitted already (reference {submission.ref})")
     return wait_for_score(bench, submission)
 
 
@@ -368,7 +374,7 @@ def settle_earlier(bench: Workbench, competition: Competition, digest: str) -> S
         if earlier.sha256 != digest or earlier.status == "REFUSED":
             continue
         if earlier.ref is None:
-            found = remote.find_submission(competition.slug, earlier.nonce)
+            found = find_patiently(bench, competition.slug, earlier.nonce)
             if found is None:
                 ledger.update_submission(
                     earlier.submission_id, status="REFUSED", error="cut off before it arrived"
@@ -380,6 +386,18 @@ def settle_earlier(bench: Workbench, competition: Competition, digest: str) -> S
         if earlier.status != "ERROR":
             submission = earlier
     return submission
+
+
+def find_patiently(bench: Workbench, slug: str, nonce: str) -> "SubmissionStatus | None":
+    """A submission by its nonce; the real service may show a new one late."""
+    for look in range(SETTLE_LOOKS[bench.settings.remote]):
+        if look:
+            bench.progress("asking again whether an earlier submission arrived")
+            time.sleep(SETTLE_WAIT_S)
+        found = bench.remote.find_submission(slug, nonce)
+        if found is not None:
+            return found
+    return None
 
 
 def send(

@@ -5,6 +5,7 @@ is the local Kaggle's, where it has the competition, else a small drawn one.
 """
 
 import shutil
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from harness.commands.local import add_competition, find_competition_folder
 from harness.commands.pull import pull
 from harness.commands.push import prepare, required_datasets
 from harness.commands.watch import follow
+from harness.emulator import State
 from harness.ledger import utc_now
 from harness.package import publish
 from harness.records import KernelBuild, Run, RunSpec, RunState
@@ -38,6 +40,36 @@ class DryRunResult:
     drawn_data: bool
 
 
+def new_folder(parent: Path, name: str) -> Path:
+    """A folder for one rehearsal. Those of earlier ones that have ended are cleared away."""
+    parent.mkdir(parents=True, exist_ok=True)
+    for old in parent.glob(f"{name}.*"):
+        if not active_sessions(old / "local-kaggle"):
+            shutil.rmtree(old, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"{name}.", dir=parent))
+
+
+def active_sessions(local_folder: Path) -> list[int]:
+    """Numbers of the kernels that still run on a local Kaggle."""
+    if not local_folder.is_dir():
+        return []
+    state = State(local_folder)
+    try:
+        return [int(session["id"]) for session in state.sessions(active=True)]
+    finally:
+        state.close()
+
+
+def end_kernels(local_folder: Path) -> None:
+    """Cancel what a rehearsal that was given up has running."""
+    state = State(local_folder)
+    try:
+        for session in state.sessions(active=True):
+            state.cancel(int(session["id"]))
+    finally:
+        state.close()
+
+
 def dry_run(bench: Workbench, spec: RunSpec, logged: Callable[[str], None]) -> DryRunResult:
     """Rehearse a spec; the ledger remembers that its digest passed.
 
@@ -50,8 +82,7 @@ def dry_run(bench: Workbench, spec: RunSpec, logged: Callable[[str], None]) -> D
     """
     started = time.monotonic()
     item = prepare(bench, spec)
-    folder = bench.settings.state / "dry-runs" / item.build.handle.slug
-    shutil.rmtree(folder, ignore_errors=True)
+    folder = new_folder(bench.settings.state / "dry-runs", item.build.handle.slug)
     settings = replace(with_state(bench.settings, folder), remote="local", owner=None)
     competition = competition_by_slug(settings.workspace, item.competition)
     data = find_competition_folder(bench.settings, competition.slug)
@@ -95,7 +126,11 @@ def dry_run(bench: Workbench, spec: RunSpec, logged: Callable[[str], None]) -> D
         )
         version = remote.push_kernel(build)
         run = rehearsal.ledger.update_run(run.run_id, version=version, state=RunState.QUEUED)
-        (run,) = follow(rehearsal, lambda _: None, lambda _, line: logged(line), [run])
+        try:
+            (run,) = follow(rehearsal, lambda _: None, lambda _, line: logged(line), [run])
+        except BaseException:
+            end_kernels(settings.local_folder)
+            raise
         rehearsal.run_folder(run).mkdir(parents=True, exist_ok=True)
         (rehearsal.run_folder(run) / CODE_FILE).write_text(build.source, encoding="utf-8")
         (result,) = pull(rehearsal, [run], checkpoints=True)

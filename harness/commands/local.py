@@ -93,12 +93,21 @@ def describe_competition(
             from harness.registry import competition_by_slug, load_competition, module_names
 
             known = module_names(settings.workspace, "competitions")
-            if slug is None and len(known) == 1:
-                return replace(_spec(load_competition(settings.workspace, known[0])), **changes)
             if slug is None:
-                raise ConfigError(
-                    "Several competitions are known.", f"Choose with --slug: {', '.join(known)}."
-                )
+                competitions = [load_competition(settings.workspace, name) for name in known]
+                header = _sample_header(folder)
+                fitting = [
+                    item
+                    for item in competitions
+                    if header == [item.id_column, *item.target_columns]
+                ]
+                if len(fitting) != 1:
+                    raise ConfigError(
+                        f"sample_submission.csv has the columns {', '.join(header) or 'of no table'}; "
+                        f"{len(fitting)} competitions of the workspace have these.",
+                        f"Choose with --slug: {', '.join(known)}.",
+                    )
+                return replace(_spec(fitting[0]), **changes)
             try:
                 return replace(_spec(competition_by_slug(settings.workspace, slug)), **changes)
             except ConfigError:
@@ -124,9 +133,7 @@ def _spec(competition: Competition) -> CompetitionSpec:
 
 def _read_off(folder: Path, slug: str | None) -> CompetitionSpec:
     """Take the id column and the targets from the head of the sample submission."""
-    _check_layout(folder)
-    with (folder / "sample_submission.csv").open(newline="", encoding="utf-8-sig") as handle:
-        head = next(csv.reader(handle), [])
+    head = _sample_header(folder)
     if len(head) < 2:
         raise ConfigError(
             f"{folder / 'sample_submission.csv'} has no two columns in its first line.",
@@ -141,7 +148,16 @@ def _read_off(folder: Path, slug: str | None) -> CompetitionSpec:
     )
 
 
+def _sample_header(folder: Path) -> list[str]:
+    """Column names of a folder's sample submission (ConfigError when there is none)."""
+    _check_layout(folder)
+    with (folder / "sample_submission.csv").open(newline="", encoding="utf-8-sig") as handle:
+        return next(csv.reader(handle), [])
+
+
 def _check_layout(folder: Path) -> None:
+    if not folder.is_dir():
+        raise ConfigError(f"{folder} does not exist.")
     if not (folder / "sample_submission.csv").is_file():
         raise ConfigError(
             f"{folder} has no sample_submission.csv.",

@@ -13,7 +13,7 @@ from harness.provenance import Source
 from harness.records import ImportedMember, Run
 from harness.registry import competition_by_slug, load_strategies
 from harness.settings import choose_profile
-from harness.workbench import Workbench
+from harness.workbench import DATA_KEY, Workbench
 from kernels.config import Competition
 from kernels.contract import OOF_FILE, TEST_FILE, oof_columns, prediction_columns, sha256_file
 
@@ -57,7 +57,13 @@ def choose_competition(bench: Workbench, slug: str | None, runs: Sequence[Run]) 
 def choose_runs(bench: Workbench, competition: Competition) -> list[Run]:
     """All runs that a blend takes unasked."""
     profile, _ = choose_profile(bench.settings)
-    runs = bench.ledger.runs(bench.settings.remote)
+    data = bench.data_digest(competition.slug)
+    runs = [
+        run
+        for run in bench.ledger.runs(bench.settings.remote)
+        if run.datasets.get(DATA_KEY, {}).get("digest")
+        == data  # what was trained on other data is past
+    ]
     blendable = {item.name for item in load_strategies(bench.settings.workspace) if item.in_blend}
     return eligible_runs(runs, competition.slug, profile, blendable)
 
@@ -97,8 +103,11 @@ def choose_members(
 
 
 def sample_submission(bench: Workbench, competition: Competition) -> Path:
-    """The competition's sample submission, fetched once."""
-    path = bench.settings.cache_folder / bench.settings.remote / competition.slug / SAMPLE_FILE
+    """The competition's sample submission, fetched once (on the local Kaggle: once for its data)."""
+    data = (bench.data_digest(competition.slug) or "")[:12]
+    path = (
+        bench.settings.cache_folder / bench.settings.remote / competition.slug / data / SAMPLE_FILE
+    )
     if not path.is_file():
         bench.remote.competition_file(competition.slug, SAMPLE_FILE, path)
     return path

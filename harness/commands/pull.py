@@ -13,12 +13,14 @@ from harness.ledger import utc_now
 from harness.outputs import is_small, manifest_files, read_manifest, read_outputs
 from harness.records import PackedFile, Run, RunState
 from harness.registry import competition_by_slug
-from harness.remote import OutputListing, log_text
+from harness.remote import OutputListing, ReadRefused, log_text
+from harness.terminal import TERMINAL_ESCAPES
 from harness.workbench import Workbench
 from kernels.contract import MANIFEST_FILE, is_safe_relative, sha256_file
 
 LOG_TAIL_LINES = 12
-TERMINAL_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
+# The last line of a traceback: SomeError: what it says.
+ERROR_LINE = re.compile(r"^[A-Za-z_][\w.]*(Error|Exception|Interrupt|Exit|Warning): ")
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ def pull(bench: Workbench, runs: Sequence[Run], checkpoints: bool = False) -> li
     for run in runs:
         try:
             results.append(_pull_one(bench, run, checkpoints))
-        except (RunFailed, ContractError) as error:
+        except (RunFailed, ContractError, ReadRefused) as error:
             results.append(PullResult(bench.ledger.run(run.run_id), 0, 0, error))
     return results
 
@@ -58,7 +60,12 @@ def _pull_one(bench: Workbench, run: Run, checkpoints: bool) -> PullResult:
             f"Run {run.run_id} is complete but wrote no {MANIFEST_FILE}.", f"Log: {log_path}"
         )
     bench.remote.fetch(urls[MANIFEST_FILE], folder / MANIFEST_FILE)
-    manifest = read_manifest(folder, run.run_id, run.script_sha256)
+    try:
+        manifest = read_manifest(folder, run.run_id, run.script_sha256)
+    except ContractError:
+        # Nothing vouches for the manifest itself: it may have been damaged on the way.
+        bench.remote.fetch(urls[MANIFEST_FILE], folder / MANIFEST_FILE)
+        manifest = read_manifest(folder, run.run_id, run.script_sha256)
     files = manifest_files(manifest)
     count = size = 0
     for file in files:
@@ -106,7 +113,9 @@ def _is_here(bench: Workbench, run: Run, file: PackedFile) -> bool:
 def failure_text(run: Run, log: str) -> str:
     """One paragraph: which run failed, the service's reason and the log's last lines."""
     lines = [line for line in log.splitlines() if line.strip()]
-    reason = lines[-1].strip() if lines else (run.failure or "no log was written")
+    raised = [line.strip() for line in lines if ERROR_LINE.match(line)]
+    candidates = raised or ([run.failure] if run.failure else lines)
+    reason = candidates[-1] if candidates else "no log was written"
     tail = "\n".join(f"    {line}" for line in lines[-LOG_TAIL_LINES:])
     return f"Kernel {run.kernel} ended as {run.state}: {reason}\n{tail}\n"
 

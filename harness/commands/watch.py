@@ -6,27 +6,51 @@ import time
 from collections.abc import Callable, Sequence
 
 from harness.commands.push import settle_intent
+from harness.errors import RemoteUnavailable
 from harness.records import Run, RunState
+from harness.remote import ReadRefused
 from harness.workbench import Workbench
 
 FIRST_WAIT_S = 0.5
+OUTAGE_S = 1800.0
 LONGEST_WAIT_S = {"local": 2.0, "kaggle": 60.0}  # the real service answers 429 to eager polling
 
 
 def refresh(bench: Workbench, runs: Sequence[Run] | None = None) -> list[Run]:
-    """The open runs (or the named ones) with their state as the remote has it now."""
+    """The open runs (or the named ones) with their state as the remote has it now.
+
+    A run that the remote refuses to tell about is told and left as it was: the others go on.
+    """
     fresh = []
-    for run in bench.ledger.open_runs(bench.remote.name) if runs is None else runs:
+    for run in bench.ledger.open_runs(bench.settings.remote) if runs is None else runs:
         if run.state is RunState.INTENT:
-            run = settle_intent(bench, run)
-        if not run.state.is_final:
-            status = bench.remote.kernel_status(run.kernel)
-            if status.state is not run.state or status.failure != run.failure:
-                run = bench.ledger.update_run(
-                    run.run_id, state=status.state, failure=status.failure
-                )
+            with bench.locked(f"push-{run.kernel.slug}", wait=False) as ours:
+                # Held by another process: the push is on its way.
+                run = settle_intent(bench, bench.ledger.run(run.run_id)) if ours else run
+        if not run.state.is_final and run.kernel.version is not None:
+            try:
+                status = bench.remote.kernel_status(run.kernel)
+            except ReadRefused as error:
+                bench.progress(f"{run.run_id}: {error}")
+            else:
+                failure = status.failure or run.failure
+                if status.state is not run.state or failure != run.failure:
+                    run = bench.ledger.update_run(run.run_id, state=status.state, failure=failure)
         fresh.append(run)
     return fresh
+
+
+def refresh_patiently(bench: Workbench, runs: Sequence[Run]) -> list[Run]:
+    """refresh, sitting out an unreachable service for OUTAGE_S before giving up."""
+    started = time.monotonic()
+    while True:
+        try:
+            return refresh(bench, runs)
+        except RemoteUnavailable as error:
+            if time.monotonic() - started > OUTAGE_S:
+                raise
+            bench.progress(f"{error.message} Kernels run on; asking again in a minute.")
+            time.sleep(60.0)
 
 
 def follow(
@@ -66,7 +90,7 @@ def follow(
             return runs
         wait = FIRST_WAIT_S if news else min(wait * 1.4, LONGEST_WAIT_S[bench.settings.remote])
         time.sleep(wait)
-        runs = refresh(bench, runs)
+        runs = refresh_patiently(bench, runs)
 
 
 class _LogTail:

@@ -19,8 +19,8 @@ _HEAD = """# What the local Kaggle answers
 
 Made by `python -m harness.emulator.coverage` from the routes and kagglesdk; a test keeps it true.
 Methods without a mark are answered with 404. Beside the methods there are `PUT /upload/...`,
-`GET /files/...`, `GET kernels/logs/stream/{owner}/{slug}`, and `GET /__emu__` to tell a local Kaggle
-from another server.
+`GET /files/...`, `GET kernels/logs/stream/{owner}/{slug}`, pages for people at `GET /`, faults at
+`/__emu__/faults`, and `GET /__emu__` to tell a local Kaggle from another server.
 """
 
 

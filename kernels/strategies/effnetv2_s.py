@@ -167,6 +167,7 @@ STRATEGY = Strategy(
     pipeline="supervised",
     profiles=Profiles(full=CORRECTED, cpu=STAND_IN, small=rehearsal(CORRECTED)),
     accelerator="gpu",
+    internet=True,  # weights come from the hub unless a dataset of them is mounted
     packages=("torch", "timm"),
 )
 

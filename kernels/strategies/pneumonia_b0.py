@@ -135,6 +135,7 @@ STRATEGY = Strategy(
     pipeline="supervised",
     profiles=Profiles(full=B0_FULL, cpu=B0_CPU, small=small_b0(B0_CPU)),
     accelerator="gpu",
+    internet=True,  # weights come from the hub unless a dataset of them is mounted
     packages=("torch", "timm"),
 )
 

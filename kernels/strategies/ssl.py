@@ -133,6 +133,7 @@ STRATEGY = Strategy(
     pipeline="simsiam",
     profiles=Profiles(full=SSL_FULL, cpu=SSL_CPU, small=SSL_SMALL),
     accelerator="gpu",
+    internet=True,  # weights come from the hub unless a dataset of them is mounted
     packages=("torch", "timm"),
 )
 

@@ -24,7 +24,7 @@ def blended(joined):
     joined.run("push", "quick", "other")
     joined.run("watch", "--follow")
     joined.run("pull")
-    first = joined.json("blend-and-submit", "--message", "first")
+    first = joined.json("blend-and-submit", "--message", "first", "--floor", "0")
     return joined, first
 
 

@@ -96,3 +96,57 @@ def test_ctrl_c_during_watch_says_what_goes_on(joined):
     assert "run the same command again" in errors
     assert "Traceback" not in errors
     assert joined.json("watch")[0]["state"] == "RUNNING"
+
+
+def test_a_lost_push_is_found_although_the_code_has_changed_since(joined, local_kaggle):
+    faults.switch(local_kaggle, "push-lost-ack")
+    joined.run("push", "quick", "--profile", "small", "--tag", "edited", ok=False)
+    pipeline = joined.folder / "kernels" / "pipelines" / "quick.py"
+    pipeline.write_text(pipeline.read_text() + "\n# a remark\n")
+    joined.run("push", "quick", "--profile", "small", "--tag", "edited")
+    joined.run("watch", "--follow")
+    runs = [run for run in joined.json("runs") if "edited" in run["run_id"]]
+    assert [(run["state"], run["kernel"]["version"]) for run in runs] == [
+        ("COMPLETE", 1),
+        ("COMPLETE", 2),
+    ]
+
+
+def test_two_pushes_at_once_make_one_version(joined, local_kaggle):
+    faults.add(local_kaggle, "*SaveKernel", "slow", {"seconds": 3.0})
+    command = [
+        sys.executable, "-m", "harness", "push", "quick", "--profile", "small", "--tag", "twice", "--json",
+    ]  # fmt: skip
+    both = [
+        subprocess.Popen(
+            command, cwd=joined.folder, env=joined.environment, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    joined.run("watch")  # must not take the push on its way for one that was cut off
+    for process in both:
+        process.communicate(timeout=120)
+        assert process.returncode == 0
+    runs = [run for run in joined.json("runs") if "twice" in run["run_id"]]
+    assert [run["kernel"]["version"] for run in runs] == [1]
+    joined.run("watch", "--follow")
+
+
+def test_an_ignored_source_stays_in_sight(joined, local_kaggle):
+    faults.switch(local_kaggle, "invalid-sources")
+    refused = joined.run("push", "quick", "--profile", "small", "--tag", "ignored", ok=False)
+    assert "runs without it" in refused.stderr
+    (run,) = [run for run in joined.json("runs") if "ignored" in run["run_id"]]
+    assert run["kernel"]["version"] == 1
+    assert run["state"] == "QUEUED"
+    joined.run("watch", "--follow")
+
+
+def test_a_run_that_the_service_refuses_to_tell_about_does_not_stop_the_others(
+    joined, local_kaggle
+):
+    joined.run("push", "quick", "--profile", "small", "--tag", "refused")
+    faults.switch(local_kaggle, "unknown-kernel-403", times=1)
+    done = joined.run("watch")
+    assert "refused to tell" in done.stderr
+    joined.run("watch", "--follow")

@@ -4,7 +4,6 @@ import functools
 import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ import requests
 
 from harness.emulator import UNSET, CompetitionSpec, Endpoint, Server, State, environment
 from tests.emulator.browser import CHROMIUM
+from tests.emulator.forked_cli import kaggle
 
 DATASETS = "datasets.DatasetApiService"
 KERNELS = "kernels.KernelsApiService"
@@ -244,14 +244,7 @@ class Local:
         env = {key: value for key, value in os.environ.items() if key not in UNSET}
         env |= environment(self.endpoint, scratch) | more
         env = {key: value for key, value in env.items() if value}
-        return subprocess.run(
-            [str(Path(sys.executable).parent / "kaggle"), *arguments],
-            env=env,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            cwd=scratch,
-        )
+        return kaggle(arguments, env, scratch)
 
 
 def scores(guess: Callable[[int], float]) -> str:

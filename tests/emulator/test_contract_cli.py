@@ -4,6 +4,8 @@ import json
 import shutil
 from pathlib import Path
 
+import pytest
+
 from tests.emulator.support import KERNELS, Local, needs_bwrap, scores
 
 
@@ -243,3 +245,16 @@ def test_a_failed_push_says_why_although_it_ends_with_code_0(local: Local, tmp_p
     assert pushed.returncode == 0
     listed = local.call(f"{KERNELS}/ListKernels", group="PROFILE")
     assert listed == {}
+
+
+def test_the_installed_program_says_the_same(local: Local, monkeypatch: pytest.MonkeyPatch):
+    """The other tests start it from a parent that has its libraries already."""
+    for arguments in (
+        ("kernels", "list", "-m"), ("datasets", "status", "local/missing-set"), ("nonsense",),
+    ):  # fmt: skip
+        quick = local.cli(*arguments)
+        with monkeypatch.context() as patch:
+            patch.setenv("HARNESS_PLAIN_CLI", "1")
+            plain = local.cli(*arguments)
+        assert (quick.returncode, quick.stdout) == (plain.returncode, plain.stdout)
+        assert quick.stderr == plain.stderr

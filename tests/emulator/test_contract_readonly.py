@@ -19,6 +19,7 @@ import pytest
 import requests
 
 from harness.emulator import UNSET, CompetitionSpec, Server, environment
+from tests.emulator.forked_cli import kaggle
 from tests.emulator.support import Local, scores
 
 LIVE = os.environ.get("HARNESS_LIVE") == "1"
@@ -48,11 +49,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
     def runner(env: dict[str, str]) -> Run:
         def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-            program = str(Path(sys.executable).parent / "kaggle")
-            return subprocess.run(
-                [program, "-W", *arguments], env=env, capture_output=True, text=True, timeout=120,
-                cwd=scratch,
-            )  # fmt: skip
+            return kaggle(("-W", *arguments), env, scratch)
 
         return run
 

@@ -24,9 +24,10 @@ def test_the_documented_example_runs_in_another_project(tmp_path: Path):
     (tmp_path / "conftest.py").write_text('pytest_plugins = ["harness.emulator.testing"]\n')
     (tmp_path / "test_example.py").write_text(example())
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", str(tmp_path)],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)],
         capture_output=True, text=True, cwd=tmp_path,
-        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(Path(__file__).parents[2]), "HOME": str(tmp_path)},
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(Path(__file__).parents[2]), "HOME": str(tmp_path),
+             "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
     )  # fmt: skip
     assert "1 passed" in done.stdout, done.stdout + done.stderr
 

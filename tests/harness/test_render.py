@@ -107,6 +107,7 @@ def test_gpu_strategies_name_their_machine_only_at_full_size():
             "NvidiaTeslaT4" if strategy.accelerator == "gpu" else None
         )
         assert cpu["enable_gpu"] is False
+        assert cpu["enable_internet"] is False
 
 
 def test_a_changed_config_or_dataset_changes_the_digest():

@@ -1063,3 +1063,16 @@ def test_the_module_can_be_flattened_into_a_script() -> None:
     bound = [node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
     assert len(bound) == len(set(bound))
     assert not hasattr(stats, "__all__")
+
+
+@pytest.mark.parametrize("name", ["auc", "log_loss", "brier", "f1", "average_precision"])
+def test_several_target_columns_are_the_mean_over_columns(name):
+    rng = np.random.default_rng(3)
+    truth = (rng.random((80, 3)) < 0.5).astype(int)
+    guess = rng.random((80, 3))
+    slow = np.mean([stats.score_metric(name, truth[:, j], guess[:, j]) for j in range(3)])
+    assert stats.score_metric(name, truth, guess) == pytest.approx(slow)
+    interval = stats.bootstrap_interval(name, truth, guess, n_resamples=100)
+    assert interval.low <= interval.estimate == pytest.approx(slow) <= interval.high
+    with pytest.raises(ValueError, match="targets have shape"):
+        stats.score_metric(name, truth, guess[:, :2])
