@@ -15,7 +15,7 @@ def blended(joined):
 
 
 def test_runs_on_other_data_are_neither_already_there_nor_blended(blended, tmp_path):
-    workspace, first = blended
+    workspace, _ = blended
     data, solution = tmp_path / "data", tmp_path / "solution.csv"
     shutil.copytree(workspace.drawn.data_folder, data)
     lines = workspace.drawn.solution_csv.read_text().splitlines()
