@@ -327,8 +327,8 @@ def choose_automatically(
         )
         inside = gap.gain <= gap.standard_error
         lines.append(
-            f"{item.method.name} {item.score.mean_fold:.4f}: {gap.gain:.4f} behind, one standard error "
-            f"of that is {gap.standard_error:.4f}: {'good enough' if inside else 'not enough'}"
+            f"{item.method.name} {item.score.mean_fold:.4f}: {gap.gain:.5f} behind, one standard error "
+            f"of that is {gap.standard_error:.5f}: {'good enough' if inside else 'not enough'}"
         )
         if inside:
             return item, tuple(lines)

@@ -559,9 +559,8 @@ def print_chain(record: dict[str, Any]) -> None:
         changes = " with changes" if member["dirty"] else ""
         click.echo(f"  commit {str(member['commit'])[:12]}{changes}")
         for slug, dataset in member["datasets"].items():
-            click.echo(
-                f"  dataset {slug} version {dataset.get('version')}, digest {str(dataset.get('digest'))[:12]}"
-            )
+            numbered = f" version {dataset['version']}" if dataset.get("version") else ""
+            click.echo(f"  input {slug}{numbered}, digest {str(dataset.get('digest'))[:12]}")
     for item in record["dropped"]:
         click.echo(f"not in it: {item['run_id']} {item['reason']}")
     click.echo("with " + ", ".join(f"{k} {v}" for k, v in record["versions"].items()))

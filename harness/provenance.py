@@ -24,6 +24,7 @@ from harness.ledger import Ledger, utc_now
 from harness.members import Floats, MemberTable
 from harness.outputs import is_small, manifest_files
 from harness.records import ImportedMember, Run, to_json
+from harness.workbench import DATA_KEY
 from kernels.config import Competition
 from kernels.contract import MANIFEST_FILE, OOF_FILE, TEST_FILE, sha256_file
 
@@ -314,6 +315,8 @@ def check_run(entry: dict[str, Any], ledger: Ledger, remote: str, folder: Path) 
         for path, sha256 in entry.get("files", {}).items()
     ]
     for slug, dataset in (entry.get("datasets") or {}).items():
+        if slug == DATA_KEY:
+            continue  # no dataset that anybody published: the competition's own files
         what = f"{name}: dataset {slug} version {dataset.get('version')}"
         handle = slug if "/" in slug else f"{owner}/{slug}"
         known = ledger.dataset_version(remote, handle, str(dataset.get("digest")))

@@ -296,7 +296,9 @@ class SimSiamConfig:
     glcm_levels: int = 32
     pairs: str = "neighbours"  # neighbours | views (plain SimSiam, the control arm)
     pair_share: float = 0.5  # share of pairs made of two films; the rest are two views of one
-    ssl_image_size: int | None = None  # of the SimSiam views, for networks of any size; None: the same
+    ssl_image_size: int | None = (
+        None  # of the SimSiam views, for networks of any size; None: the same
+    )
     ssl_epochs: int = 20
     ssl_batch_size: int = 64
     ssl_optim: OptimConfig = OptimConfig(

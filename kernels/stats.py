@@ -1890,7 +1890,9 @@ def mean_fold_auc_influence(
     """
     positive = _binary_mask(targets)
     values = _checked_scores(scores, positive.size)
-    plain = np.arange(positive.size) if units is None else _label_codes(units, positive.size, "units")
+    plain = (
+        np.arange(positive.size) if units is None else _label_codes(units, positive.size, "units")
+    )
     cells = cell_rows((seeds, folds), positive.size, "seeds and folds")
     row_influence = np.zeros(positive.size)
     total = 0.0

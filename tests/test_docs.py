@@ -9,7 +9,13 @@ import pytest
 from harness.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "datasets/README.md", "submissions/README.md"]
+DOCUMENTS = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "datasets/README.md",
+    "submissions/README.md",
+]
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
@@ -33,7 +39,9 @@ def command_of(words):
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
 def test_commands_in_the_documents_exist(name):
     text = (ROOT / name).read_text("utf-8")
-    found = re.findall(r"(?:^|[`(\s$])harness ((?:[a-z][a-z-]*)(?: [a-z][a-z-]*)*)", text, re.MULTILINE)
+    found = re.findall(
+        r"(?:^|[`(\s$])harness ((?:[a-z][a-z-]*)(?: [a-z][a-z-]*)*)", text, re.MULTILINE
+    )
     assert found
     for words in found:
         if words.split()[0] in ("moves", "imports", "uses", "raises", "and"):

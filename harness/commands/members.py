@@ -102,12 +102,15 @@ def choose_members(
     return chosen
 
 
+def sample_path(bench: Workbench, slug: str) -> Path:
+    """Where a competition's sample submission is kept (on the local Kaggle: one for each data)."""
+    data = (bench.data_digest(slug) or "")[:12]
+    return bench.settings.cache_folder / bench.settings.remote / slug / data / SAMPLE_FILE
+
+
 def sample_submission(bench: Workbench, competition: Competition) -> Path:
-    """The competition's sample submission, fetched once (on the local Kaggle: once for its data)."""
-    data = (bench.data_digest(competition.slug) or "")[:12]
-    path = (
-        bench.settings.cache_folder / bench.settings.remote / competition.slug / data / SAMPLE_FILE
-    )
+    """The competition's sample submission, fetched once."""
+    path = sample_path(bench, competition.slug)
     if not path.is_file():
         bench.remote.competition_file(competition.slug, SAMPLE_FILE, path)
     return path

@@ -7,10 +7,10 @@ from typing import Any
 
 from harness.blending import mix_test
 from harness.commands.members import (
-    SAMPLE_FILE,
     import_folder,
     read_member,
     read_member_test,
+    sample_path,
     sample_submission,
 )
 from harness.commands.validation import validation_path
@@ -30,7 +30,7 @@ from harness.provenance import (
     recipe_of,
 )
 from harness.registry import competition_by_slug
-from harness.workbench import Workbench
+from harness.workbench import DATA_KEY, Workbench
 from kernels.config import Competition
 from kernels.contract import MANIFEST_FILE, sha256_file
 
@@ -116,7 +116,7 @@ def why(bench: Workbench, name: str) -> Explained:
         detail = "" if same else "the file beside the CSV and the ledger's copy are not equal"
         checks.append(Check("record in the ledger", "ok" if same else "differs", detail))
     inputs = record.get("inputs", {})
-    sample = bench.settings.cache_folder / record["remote"] / record["competition"] / SAMPLE_FILE
+    sample = sample_path(bench, record["competition"])
     checks.append(
         check_file(
             "sample submission", sample, inputs.get("sample_submission_sha256"), needed=False
@@ -138,6 +138,15 @@ def why(bench: Workbench, name: str) -> Explained:
         else:
             folder = state / "runs" / entry["run_id"]
             checks += check_run(entry, bench.ledger, record["remote"], folder)
+            trained_on = (entry.get("datasets") or {}).get(DATA_KEY, {}).get("digest")
+            if trained_on is not None:
+                what = f"{entry['run_id']}: {DATA_KEY}"
+                found = bench.data_digest(record["competition"])
+                checks.append(
+                    Check(what, "open", "not on this machine")
+                    if found is None
+                    else compare(what, found, trained_on)
+                )
     checks.append(check_commit(workspace, record["git"]))
     sent = record.get("submission")
     if sent is not None:
@@ -171,11 +180,11 @@ def rebuild(bench: Workbench, name: str, output: Path | None = None) -> Rebuilt:
     competition = competition_by_slug(bench.settings.workspace, record["competition"])
     entries = {entry["run_id"]: entry for entry in record["members"]}
     sources = {member: _source(bench, competition, entries[member]) for member, _ in recipe.weights}
-    sample_path = sample_submission(bench, competition)
-    sample = read_submission(sample_path, competition.id_column)
-    if sha256_file(sample_path) != record["inputs"]["sample_submission_sha256"]:
+    sample_file = sample_submission(bench, competition)
+    sample = read_submission(sample_file, competition.id_column)
+    if sha256_file(sample_file) != record["inputs"]["sample_submission_sha256"]:
         raise ContractError(
-            f"{sample_path} is not the sample submission of the record.",
+            f"{sample_file} is not the sample submission of the record.",
             "The competition may have replaced it: the order of rows would differ.",
         )
     for member, _ in recipe.weights:

@@ -32,7 +32,9 @@ def assign_folds(targets: np.ndarray, groups: np.ndarray, count: int, seed: int)
     """
     classes, codes, sizes = np.unique(targets, return_inverse=True, return_counts=True)
     if len(classes) < 2:
-        raise ValueError(f"all {len(targets)} labels are {classes.tolist()}; two classes are needed")
+        raise ValueError(
+            f"all {len(targets)} labels are {classes.tolist()}; two classes are needed"
+        )
     if sizes.min() < count:
         raise ValueError(
             f"class {classes[sizes.argmin()]} has {sizes.min()} rows, fewer than {count} folds; "
@@ -51,7 +53,9 @@ def assign_folds(targets: np.ndarray, groups: np.ndarray, count: int, seed: int)
     for group in order:
         # Shares of each class in each fold, for each choice of the fold that this group goes to.
         shares = (filled + np.eye(count)[:, :, None] * table[group]) / sizes
-        unevenness = shares.std(axis=1).mean(axis=1).round(12)  # rounded: ties must be ties everywhere
+        unevenness = (
+            shares.std(axis=1).mean(axis=1).round(12)
+        )  # rounded: ties must be ties everywhere
         best = np.lexsort((filled.sum(axis=1), unevenness))[0]
         filled[best] += table[group]
         fold_of_group[group] = best

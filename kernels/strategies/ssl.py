@@ -16,7 +16,7 @@ that it also trained on or chose its epoch by, and cannot be repeated honestly.
   0.03 for all of it is a rate for training from scratch;
 - the backbone's batch norms keep ImageNet's statistics: those of cropped films replace them within a few
   steps and alone took frozen lite0 features from AUC 0.988 to 0.966 (814 films, 128 pixels);
-- 100 epochs at batch 128 on a GPU: 20 epochs are some 1,200 steps, a fifth of one ImageNet epoch;
+- 100 epochs at batch 128 on a GPU: 20 epochs are some 1,200 steps, not one ImageNet epoch;
 - rotation 15 instead of 40 degrees, edges repeated: films are never turned that far, and black corners tell
   how far they were;
 - AdamW and a cosine over fixed epochs, none chosen by the held-out fold: RMSprop's first step is ten times

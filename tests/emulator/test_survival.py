@@ -81,7 +81,9 @@ def test_what_was_acknowledged_survives_a_kill(elsewhere, tmp_path: Path):
 
     thread = threading.Thread(target=work)
     thread.start()
-    time.sleep(0.7)
+    deadline = time.monotonic() + 60
+    while len(acknowledged) < 5 and time.monotonic() < deadline:  # then at some moment of the next
+        time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     thread.join(20)
     assert acknowledged
