@@ -15,6 +15,7 @@ from harness.cli_common import bench_for, common_options
 if TYPE_CHECKING:
     from harness.blending import Blend
     from harness.gate import Finding
+    from harness.provenance import Check
 
 # Spelled out here because methods.py needs numpy; a test keeps the two lists equal.
 METHOD_CHOICES = (
@@ -485,8 +486,9 @@ def select(competition: str | None, remote: str | None, profile: str | None, as_
 
 @click.command("why")
 @click.argument("file", metavar="FILE")
+@click.option("--all", "every", is_flag=True, help="List every check, not a line for each member.")
 @common_options
-def why(file: str, remote: str | None, profile: str | None, as_json: bool) -> None:
+def why(file: str, every: bool, remote: str | None, profile: str | None, as_json: bool) -> None:
     """Where a submission came from, every hash checked that can be. Exit code 1 when one differs.
 
     FILE is a submission's CSV, its name, or its reference number.
@@ -513,15 +515,29 @@ def why(file: str, remote: str | None, profile: str | None, as_json: bool) -> No
     else:
         print_chain(result.record)
         click.echo()
-        colours = {"ok": "green", "open": "yellow"}
-        for check in result.checks:
-            status = click.style(f"{check.status:8}", fg=colours.get(check.status, "red"))
-            click.echo(f"{status} {check.what}" + (f": {check.detail}" if check.detail else ""))
+        print_checks(result.checks, every)
         counts = {name: sum(c.status == name for c in result.checks) for name in ("ok", "open")}
         bad = len(result.checks) - sum(counts.values())
         click.echo(f"{counts['ok']} verified, {counts['open']} cannot be checked here, {bad} wrong")
     if not result.is_sound:
         raise SystemExit(1)
+
+
+def print_checks(checks: "Sequence[Check]", every: bool) -> None:
+    """Each check; without ``every`` those of a member that are fine are counted in one line."""
+    colours = {"ok": "green", "open": "yellow"}
+    counted: dict[tuple[str, str], int] = {}
+    for check in checks:
+        member, separator, _ = check.what.partition(": ")
+        if separator and not every and check.status in colours:
+            key = (check.status, member)
+            counted[key] = counted.get(key, 0) + 1
+            continue
+        status = click.style(f"{check.status:8}", fg=colours.get(check.status, "red"))
+        click.echo(f"{status} {check.what}" + (f": {check.detail}" if check.detail else ""))
+    for (name, member), count in sorted(counted.items(), key=lambda item: item[0][::-1]):
+        what = "verified" if name == "ok" else "cannot be checked here (not pulled)"
+        click.echo(f"{click.style(f'{name:8}', fg=colours[name])} {member}: {count} {what}")
 
 
 def print_chain(record: dict[str, Any]) -> None:

@@ -121,13 +121,13 @@ def test_bash_and_fish_and_powershell_are_quoted():
     assert shell[2] == """$env:B = 'with space $HOME `x` "q" ''q'' \\ ; | & %x%'"""
 
 
-@pytest.mark.parametrize("shell", ["bash", "fish", "pwsh"])
+@pytest.mark.parametrize("shell", ["bash", "fish"])  # Debian has no package of PowerShell
 def test_a_real_shell_reads_the_values_back(shell: str):
     if shutil.which(shell) is None:
         pytest.skip(f"needs the package {shell}")
-    lines = shell_lines("powershell" if shell == "pwsh" else shell, NASTY, UNSET)
+    lines = shell_lines(shell, NASTY, UNSET)
     code = "import os; print(os.environ['B'])"
-    last = f'{"& " if shell == "pwsh" else ""}"{sys.executable}" -c "{code}"'
+    last = f'"{sys.executable}" -c "{code}"'
     done = subprocess.run(
         [shell, "-c", "\n".join([*lines, last])], capture_output=True, text=True,
         env={**os.environ, "KAGGLE_TOKEN": "x"},

@@ -1073,6 +1073,7 @@ def test_several_target_columns_are_the_mean_over_columns(name):
     slow = np.mean([stats.score_metric(name, truth[:, j], guess[:, j]) for j in range(3)])
     assert stats.score_metric(name, truth, guess) == pytest.approx(slow)
     interval = stats.bootstrap_interval(name, truth, guess, n_resamples=100)
-    assert interval.low <= interval.estimate == pytest.approx(slow) <= interval.high
+    assert interval.estimate == pytest.approx(slow)
+    assert interval.low <= interval.estimate <= interval.high
     with pytest.raises(ValueError, match="targets have shape"):
         stats.score_metric(name, truth, guess[:, :2])
