@@ -72,7 +72,7 @@ def split_names(runs: tuple[str, ...]) -> list[str]:
 @click.option(
     "--floor",
     type=float,
-    help="Drop members that score worse, by name. Default for AUC: 0.1 below the best.",
+    help="Drop members that score worse, by name. Default for AUC: 0.05 below the best.",
 )
 @click.option("--explain", is_flag=True, help="How weights came about, and every method's score.")
 @click.option("--message", default="", help="Shown on the leaderboard's submission list.")

@@ -98,6 +98,12 @@ class Workbench:
             str(folder), *(f"{path}{size}{time}" for path, size, time in _files(folder))
         )
 
+    @staticmethod
+    def has_other_data(run: Run, data: str | None) -> bool:
+        """True when a run was pushed for data that is known to differ from this digest."""
+        recorded = run.datasets.get(DATA_KEY, {}).get("digest")
+        return recorded is not None and recorded != data
+
     def run_folder(self, run: Run) -> Path:
         """Everything kept of a run: script.py, kernel-metadata.json, the log and outputs/."""
         return self.settings.runs_folder / run.run_id

@@ -13,7 +13,7 @@ from harness.provenance import Source
 from harness.records import ImportedMember, Run
 from harness.registry import competition_by_slug, load_strategies
 from harness.settings import choose_profile
-from harness.workbench import DATA_KEY, Workbench
+from harness.workbench import Workbench
 from kernels.config import Competition
 from kernels.contract import OOF_FILE, TEST_FILE, oof_columns, prediction_columns, sha256_file
 
@@ -61,8 +61,7 @@ def choose_runs(bench: Workbench, competition: Competition) -> list[Run]:
     runs = [
         run
         for run in bench.ledger.runs(bench.settings.remote)
-        if run.datasets.get(DATA_KEY, {}).get("digest")
-        == data  # what was trained on other data is past
+        if not bench.has_other_data(run, data)  # what was trained on other data is past
     ]
     blendable = {item.name for item in load_strategies(bench.settings.workspace) if item.in_blend}
     return eligible_runs(runs, competition.slug, profile, blendable)

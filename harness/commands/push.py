@@ -150,7 +150,7 @@ def _push_one(bench: Workbench, item: Prepared, force: bool) -> PushResult:
     data = bench.data_digest(item.competition)
     for run in ledger.runs_with_digest(remote.name, build.digest):
         ended_badly = run.state in (RunState.ERROR, RunState.CANCEL_ACKNOWLEDGED, RunState.REJECTED)
-        other_data = run.datasets.get(DATA_KEY, {}).get("digest") != data
+        other_data = bench.has_other_data(run, data)
         if not (ended_badly or other_data or run.failure or force):
             return PushResult(run, rehearsed_at, build.warnings, already_there=True)
     versions = {
