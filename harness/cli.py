@@ -530,7 +530,9 @@ def pull(
         else:
             for result in results:
                 run = result.run
-                if result.error is None:
+                if result.error is None and run.unfinished is not None:
+                    click.echo(f"{run.run_id}: unfinished, {run.unfinished}")
+                elif result.error is None:
                     click.echo(
                         f"{run.run_id}: {result.files} files, {result.bytes / 1e6:.1f} MB, verified; "
                         f"out-of-fold {number(run.score_mean_fold)} (mean over folds), "
@@ -679,7 +681,7 @@ def runs(remote: str | None, profile: str | None, as_json: bool) -> None:
         rows = [
             [
                 run.run_id,
-                run.state.lower(),
+                run.state.lower() if run.unfinished is None else "unfinished",
                 number(run.score_mean_fold),
                 number(run.score_pooled),
                 number(run.seconds, 0),

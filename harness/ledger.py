@@ -25,7 +25,7 @@ from harness.records import (
     to_json,
 )
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 SCHEMA = """
 CREATE TABLE runs (
@@ -71,6 +71,7 @@ CREATE TABLE imports (
     PRIMARY KEY (competition, name)
 );
 """,
+    3: "ALTER TABLE runs ADD COLUMN unfinished TEXT",
 }
 
 
@@ -147,7 +148,7 @@ class Ledger:
                 number += 1
             run = replace(run, run_id=f"{label}-{number}")
             self._db.execute(
-                "INSERT INTO runs VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+                "INSERT INTO runs VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
                 (
                     run.run_id,
                     run.remote,
@@ -168,6 +169,7 @@ class Ledger:
                     run.score_mean_fold,
                     run.score_pooled,
                     run.seconds,
+                    run.unfinished,
                 ),
             )
         return run
@@ -393,6 +395,7 @@ def _run(row: sqlite3.Row) -> Run:
         score_mean_fold=row["score_mean_fold"],
         score_pooled=row["score_pooled"],
         seconds=row["seconds"],
+        unfinished=row["unfinished"],
     )
 
 

@@ -17,6 +17,7 @@ from kernels.contract import (
     MODEL_FILE,
     OOF_FILE,
     PREDICTION_PREFIX,
+    RESUME_FOLDER,
     SEED_COLUMN,
     TARGET_PREFIX,
     TEST_FILE,
@@ -25,6 +26,7 @@ from kernels.contract import (
     manifest_faults,
     oof_columns,
     prediction_columns,
+    resume_of,
 )
 
 if TYPE_CHECKING:
@@ -83,8 +85,10 @@ def manifest_files(manifest: dict[str, Any]) -> list[PackedFile]:
 
 
 def is_small(path: str) -> bool:
-    """True for what a pull fetches unasked: everything but networks."""
-    return not path.startswith(CHECKPOINT_FOLDER + "/") and path != MODEL_FILE
+    """True for what a pull fetches unasked: everything but networks and unfinished training."""
+    return (
+        not path.startswith((CHECKPOINT_FOLDER + "/", RESUME_FOLDER + "/")) and path != MODEL_FILE
+    )
 
 
 def read_outputs(
@@ -93,9 +97,16 @@ def read_outputs(
     """Read and check a pulled run.
 
     Raises:
-        ContractError: A small file is missing or altered, or a table's form or values are wrong.
+        ContractError: The run is unfinished, a small file is missing or altered, or a table's form or
+            values are wrong.
     """
     manifest = read_manifest(folder, run_id, script_sha256)
+    resume = resume_of(manifest)
+    if resume is not None:
+        raise ContractError(
+            f"Run {run_id} is unfinished: {resume.describe()}.",
+            "A later session that mounts its output (kernel_sources) goes on from there.",
+        )
     small = [
         FileRecord(f.path, f.size, f.sha256) for f in manifest_files(manifest) if is_small(f.path)
     ]

@@ -224,6 +224,7 @@ class Run:
     score_mean_fold: float | None = None
     score_pooled: float | None = None
     seconds: float | None = None
+    unfinished: str | None = None  # how far a pulled run came before its time budget; None: whole
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,14 @@
 Written by blocks/outputs.py inside a kernel, read by harness when it pulls. Standard library only, so
 that both sides can import it anywhere. Change ``SCHEMA_VERSION`` when a reader of the old form would
 misread the new one.
+
+A run that reaches its time budget ends well and unfinished. Its manifest says ``"complete": false``
+and ``"resume": {...}`` (see Resume); it lists whatever is there, RESUME_FOLDER above all, and no
+predictions. Any later run of the same experiment that finds that whole output mounted anywhere below
+/kaggle/input (as ``kernel_sources`` or as a dataset, in a folder at most four levels deep) takes it up
+and goes on: nothing has to be told to the script, and script, slug and budget may differ. What must be equal is
+``resume_key``. A finished run's manifest says ``"complete": true``; manifests from before that have no
+such entry and are of finished runs.
 """
 
 import hashlib
@@ -22,6 +30,7 @@ UNLABELLED_FILE = "unlabelled_predictions.csv"
 SUBMISSION_FILE = "submission.csv"
 RESULTS_FILE = "results.json"  # the report: metrics with intervals
 CARD_FILE = "README.md"  # the same for people
+RESUME_FOLDER = "resume"  # an unfinished run's state; a finished run has none
 MODEL_FILE = "model.pt"  # one network of the run; pulled on request, as checkpoints are
 CHECKPOINT_FOLDER = "checkpoints"  # large; pulled on request only
 SMALL_FILES = (MANIFEST_FILE, METRICS_FILE, OOF_FILE, TEST_FILE)  # what every run must have
@@ -31,6 +40,10 @@ SEED_COLUMN = "seed"
 FOLD_COLUMN = "fold"
 TARGET_PREFIX = "target_"
 PREDICTION_PREFIX = "pred_"
+
+# Minutes of training after which a run stops at the next epoch's end. The environment wins over the number
+# baked into a script (BUDGET_MINUTES at its end); neither, or an empty variable: no limit.
+BUDGET_VARIABLE = "HARNESS_BUDGET_MINUTES"
 
 MANIFEST_KEYS = ("schema_version", "spec", "script_sha256", "config", "versions", "files")
 
@@ -63,6 +76,62 @@ class FileRecord:
     path: str
     size: int
     sha256: str
+
+
+@dataclass(frozen=True)
+class Resume:
+    """What an unfinished run's manifest says under ``resume``.
+
+    ``done`` and ``left`` are (seed, fold) pairs; ``left`` is empty when the run stopped before it knew
+    its folds (in a stage that comes before them).
+    """
+
+    key: str  # resume_key of the experiment
+    session: int  # which part this was, from 1: the newest part has the greatest
+    seconds: float  # of all parts together
+    stage: str  # for people: "seed 0 fold 2, epoch 7 of 60"
+    done: tuple[tuple[int, int], ...]
+    left: tuple[tuple[int, int], ...]
+
+    def describe(self) -> str:
+        """One line: how far the run came."""
+        total = len(self.done) + len(self.left)
+        folds = f"{len(self.done)} of {total} folds done; " if total else ""
+        return f"{folds}stopped at its time budget in {self.stage}"
+
+
+def resume_key(spec: dict[str, Any], config: str, datasets: dict[str, str]) -> str:
+    """What must be equal for one run to continue another: 64 hex digits.
+
+    Args:
+        spec: The run's spec, with the profile that ran.
+        config: ``repr`` of the profile's config.
+        datasets: Slug -> content digest of each dataset the script was rendered for.
+    """
+    text = json.dumps([spec, config, datasets], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def resume_of(manifest: dict[str, Any]) -> Resume | None:
+    """How far an unfinished run came; None for a finished one.
+
+    Raises:
+        ValueError: ``resume`` is missing or has another form.
+    """
+    if manifest.get("complete", True) is True:
+        return None
+    entry: Any = manifest.get("resume")
+    try:
+        return Resume(
+            key=str(entry["key"]),
+            session=int(entry["session"]),
+            seconds=float(entry["seconds"]),
+            stage=str(entry["stage"]),
+            done=tuple((int(seed), int(fold)) for seed, fold in entry["done"]),
+            left=tuple((int(seed), int(fold)) for seed, fold in entry["left"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{MANIFEST_FILE}: 'resume' of an unfinished run is malformed") from error
 
 
 def sha256_file(path: Path) -> str:
@@ -135,10 +204,14 @@ def manifest_faults(manifest: Any) -> list[str]:
         if path in seen:
             faults.append(f"{MANIFEST_FILE}: path {path!r} is listed twice")
         seen.add(path)
+    try:
+        finished = resume_of(manifest) is None
+    except ValueError as error:
+        return [*faults, str(error)]
     faults += [
         f"{MANIFEST_FILE} does not list {name}"
         for name in SMALL_FILES
-        if name != MANIFEST_FILE and name not in seen
+        if finished and name != MANIFEST_FILE and name not in seen
     ]
     return faults
 

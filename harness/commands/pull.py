@@ -1,7 +1,8 @@
 """Pull: fetch what finished runs wrote, check it against the contract, remember scores.
 
 Small files come at once, checkpoints on request; the ledger knows the rest by hash. A run that failed
-gives its log, with the last lines in the error.
+gives its log, with the last lines in the error. A run that stopped at its time budget has no scores: the
+ledger says how far it came, and its state stays where it can be mounted.
 """
 
 import re
@@ -16,7 +17,7 @@ from harness.registry import competition_by_slug
 from harness.remote import OutputListing, ReadRefused, log_text
 from harness.terminal import TERMINAL_ESCAPES
 from harness.workbench import Workbench
-from kernels.contract import MANIFEST_FILE, is_safe_relative, sha256_file
+from kernels.contract import MANIFEST_FILE, is_safe_relative, resume_of, sha256_file
 
 LOG_TAIL_LINES = 12
 # The last line of a traceback: SomeError: what it says.
@@ -77,10 +78,19 @@ def _pull_one(bench: Workbench, run: Run, checkpoints: bool) -> PullResult:
             bench.progress(f"{run.run_id}: {file.path} ({file.size / 1e6:.1f} MB)")
         bench.remote.fetch(urls[file.path], folder / file.path, size=file.size, sha256=file.sha256)
         count, size = count + 1, size + file.size
-    competition = competition_by_slug(bench.settings.workspace, run.competition)
-    outputs = read_outputs(folder, run.run_id, competition, run.script_sha256)
     local = {file.path for file in files if (folder / file.path).is_file()}
     bench.ledger.record_outputs(run.run_id, files, local)
+    resume = resume_of(manifest)
+    if resume is not None:
+        run = bench.ledger.update_run(
+            run.run_id,
+            pulled_at=utc_now(),
+            seconds=resume.seconds,
+            unfinished=resume.describe(),
+        )
+        return PullResult(run, count, size)
+    competition = competition_by_slug(bench.settings.workspace, run.competition)
+    outputs = read_outputs(folder, run.run_id, competition, run.script_sha256)
     run = bench.ledger.update_run(
         run.run_id,
         pulled_at=utc_now(),

@@ -7,9 +7,17 @@ import pytest
 from contract_runs import SCRIPT, read_run, write_run
 
 from harness.errors import ContractError
-from harness.outputs import read_outputs
+from harness.outputs import is_small, read_manifest, read_outputs
 from kernels.config import Competition
-from kernels.contract import MANIFEST_FILE, OOF_FILE, TEST_FILE, record_files, write_json
+from kernels.contract import (
+    MANIFEST_FILE,
+    OOF_FILE,
+    RESUME_FOLDER,
+    TEST_FILE,
+    record_files,
+    resume_of,
+    write_json,
+)
 
 
 def reseal(folder):
@@ -119,3 +127,46 @@ def test_tables_that_make_no_sense_are_refused_even_when_sealed(tmp_path, name, 
     rewrite(folder, name, change)
     with pytest.raises(ContractError, match=words):
         read_run(folder)
+
+
+def stop_early(folder, **changes):
+    """Turn a finished output folder into one that stopped at its time budget."""
+    for name in (OOF_FILE, TEST_FILE, "metrics.json"):
+        (folder / name).unlink()
+    (folder / RESUME_FOLDER).mkdir()
+    (folder / RESUME_FOLDER / "seed0_fold1.pt").write_bytes(b"state")
+    reseal(folder)
+    resume = {
+        "key": "k",
+        "session": 1,
+        "seconds": 60.5,
+        "stage": "seed 0 fold 1, epoch 3 of 8",
+        "done": [[0, 0]],
+        "left": [[0, 1], [0, 2]],
+    }
+    manifest = json.loads((folder / MANIFEST_FILE).read_text())
+    write_json(
+        folder / MANIFEST_FILE, {**manifest, "complete": False, "resume": {**resume, **changes}}
+    )
+
+
+def test_an_unfinished_run_has_a_sound_manifest_and_no_outputs(tmp_path):
+    folder = write_run(tmp_path / "r")
+    stop_early(folder)
+    resume = resume_of(read_manifest(folder, "r", SCRIPT))
+    assert resume.left == ((0, 1), (0, 2))
+    assert resume.describe().startswith("1 of 3 folds done; ")
+    with pytest.raises(ContractError, match=r"unfinished: 1 of 3 folds .* epoch 3 of 8"):
+        read_run(folder)
+
+
+def test_an_unfinished_run_must_say_how_far_it_came(tmp_path):
+    folder = write_run(tmp_path / "r")
+    stop_early(folder, left="soon")
+    with pytest.raises(ContractError, match="'resume' of an unfinished run"):
+        read_manifest(folder, "r", SCRIPT)
+
+
+def test_unfinished_training_is_no_small_file():
+    assert not is_small("resume/seed0_fold1.pt")
+    assert is_small("oof_predictions.csv")
