@@ -28,7 +28,8 @@ from harness.blending import blend_members
 from harness.members import Floats, MemberTable
 from harness.methods import FitRows, from_space, hill_climb, to_space
 from kernels.config import Competition
-from kernels.stats import auc_score, mean_fold_auc
+from kernels.stats.auc import auc_score
+from kernels.stats.folds import mean_fold_auc
 
 COMPETITION = Competition(
     slug="study", title="Study", id_column="id", target_columns=("label",), metric="auc"

@@ -26,7 +26,9 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from harness.methods import FitRows, hill_climb
-from kernels.stats import auc_score, auc_scores, bootstrap_scores, resample_counts
+from kernels.stats.auc import auc_score, auc_scores
+from kernels.stats.bootstrap import bootstrap_scores
+from kernels.stats.resampling import resample_counts
 
 TARGETS = {
     "f1 AUC, 878 rows": 20,

@@ -32,7 +32,7 @@ from harness.records import Run, RunState
 from harness.scoring import Evidence, Gain, Score
 from kernels.config import Competition
 from kernels.contract import FOLD_COLUMN, ID_COLUMN, PREDICTION_PREFIX, SEED_COLUMN
-from kernels.stats import find_metric
+from kernels.stats.metrics import find_metric
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -15,7 +15,8 @@ import numpy as np
 
 from harness.errors import SubmissionInvalid
 from harness.scoring import Gain
-from kernels.stats import find_metric, rank_average, spearman_correlation
+from kernels.stats.metrics import find_metric
+from kernels.stats.ranks import rank_average, spearman_correlation
 
 if TYPE_CHECKING:
     import pandas as pd

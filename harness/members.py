@@ -24,7 +24,7 @@ from kernels.contract import (
     SEED_COLUMN,
     TARGET_PREFIX,
 )
-from kernels.stats import find_metric
+from kernels.stats.metrics import find_metric
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.members import Floats
-from kernels.stats import auc_scores, find_metric, ranks_within, score_metric
+from kernels.stats.auc import auc_scores
+from kernels.stats.metrics import find_metric, score_metric
+from kernels.stats.ranks import ranks_within
 
 CLIP = 1e-6  # logits stay within +-13.8
 QUANTUM = (

@@ -132,7 +132,7 @@ def agreement(points: Sequence[Point]) -> Agreement:
     gap = float((public - cv).mean())
     if np.ptp(cv) == 0 or np.ptp(public) == 0:
         return Agreement(len(points), None, None, gap, "all scores are equal: no correlation")
-    from kernels.stats import spearman_correlation
+    from kernels.stats.ranks import spearman_correlation
 
     pearson = float(np.corrcoef(cv, public)[0, 1])
     spearman = spearman_correlation(cv, public)

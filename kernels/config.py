@@ -85,7 +85,7 @@ class Competition:
     title: str
     id_column: str
     target_columns: tuple[str, ...]
-    metric: str = "auc"  # a name that kernels/stats.py knows
+    metric: str = "auc"  # a name that kernels/stats/metrics.py knows
     greater_is_better: bool = True
     kind: str = "csv"  # csv: a file is submitted; code: a kernel is
     positive_label: str = "positive"

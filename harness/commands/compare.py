@@ -12,7 +12,8 @@ from harness.members import MemberTable, higher_is_better
 from harness.methods import methods_for
 from harness.scoring import Gain, Score, one_column
 from harness.workbench import Workbench
-from kernels.stats import delong_interval, ranks_within, spearman_matrix
+from kernels.stats.delong import delong_interval
+from kernels.stats.ranks import ranks_within, spearman_matrix
 
 SUSPICIOUS_LEAD = 4.0  # standard errors that an import may lead our best run by
 

@@ -5,7 +5,7 @@ It only watches. Nothing is chosen by it: labels never steer self-supervised tra
 
 import numpy as np
 
-from kernels.stats import auc_score
+from kernels.stats.auc import auc_score
 
 
 def knn_scores(

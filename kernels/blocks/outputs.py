@@ -30,7 +30,8 @@ from kernels.contract import (
     record_files,
     write_json,
 )
-from kernels.stats import mean_fold_auc, score_metric
+from kernels.stats.folds import mean_fold_auc
+from kernels.stats.metrics import score_metric
 
 # Of the notes for metrics.json, those that the report repeats: what a reader of its numbers has to know.
 REPORTED_NOTES = (

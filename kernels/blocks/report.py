@@ -21,18 +21,15 @@ from kernels.blocks.plots import write_plots
 from kernels.blocks.verdicts import PredictionRows, RunReport, Verdicts
 from kernels.config import Competition
 from kernels.contract import RESULTS_FILE, write_json
-from kernels.stats import (
-    MetricFunction,
-    ScoreInterval,
-    best_threshold,
-    bootstrap_interval,
-    clopper_pearson,
-    confusion_metrics,
-    delong_interval,
-    expected_calibration_error,
-    mean_fold_interval,
-    score_metric,
-)
+from kernels.stats.bootstrap import bootstrap_interval
+from kernels.stats.checking import MetricFunction
+from kernels.stats.decisions import best_threshold, confusion_metrics
+from kernels.stats.delong import delong_interval
+from kernels.stats.fold_bootstrap import mean_fold_interval
+from kernels.stats.metrics import score_metric
+from kernels.stats.probabilities import expected_calibration_error
+from kernels.stats.proportions import clopper_pearson
+from kernels.stats.results import ScoreInterval
 
 THRESHOLD_CRITERION = "youden"  # recall + specificity - 1: the same at any share of positives
 REPORT_RESAMPLES = 1000

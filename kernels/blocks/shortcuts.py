@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from kernels.stats import auc_score
+from kernels.stats.auc import auc_score
 
 METADATA_NAMES = (
     "width",

@@ -27,7 +27,7 @@ from harness.methods import METHOD_NAMES, find_method, methods_for
 from harness.records import Handle, RunSpec, RunState
 from kernels.config import Competition
 from kernels.contract import ID_COLUMN
-from kernels.stats import auc_score
+from kernels.stats.auc import auc_score
 
 TEST_IDS = [f"test{i:02d}" for i in range(20)]
 

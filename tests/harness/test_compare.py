@@ -14,7 +14,8 @@ from harness.commands.compare import (
 )
 from harness.members import line_up
 from harness.scoring import Score
-from kernels.stats import delong_interval, spearman_correlation
+from kernels.stats.delong import delong_interval
+from kernels.stats.ranks import spearman_correlation
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from harness.methods import (
     methods_for,
     to_space,
 )
-from kernels.stats import score_metric
+from kernels.stats.metrics import score_metric
 
 
 def random_rows(seed, members=4, rows=60, cells=3, metric="auc", width=1):

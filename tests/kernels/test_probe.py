@@ -20,7 +20,7 @@ from kernels.blocks.tables import Tables
 from kernels.competitions.masked_xray import COMPETITION
 from kernels.config import FoldsConfig, ProbeConfig
 from kernels.pipelines.probe import fit_probes, probe_probs, run
-from kernels.stats import score_metric
+from kernels.stats.metrics import score_metric
 
 TINY = "tf_efficientnet_lite0.in1k"
 CONFIG = ProbeConfig(

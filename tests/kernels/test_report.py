@@ -21,7 +21,9 @@ from kernels.blocks.report import build_report, score_films
 from kernels.blocks.verdicts import PredictionRows, Verdicts
 from kernels.config import Competition, FeaturesConfig, HeadConfig, ProbeConfig
 from kernels.pipelines.probe import fill_linear_head, fit_probes, probe_probs
-from kernels.stats import auc_score, average_precision, expected_calibration_error
+from kernels.stats.auc import auc_score
+from kernels.stats.decisions import average_precision
+from kernels.stats.probabilities import expected_calibration_error
 
 COMPETITION = Competition("toy", "Toy films", "id", ("ill",), positive_label="illness")
 

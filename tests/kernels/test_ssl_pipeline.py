@@ -40,7 +40,7 @@ from kernels.config import (
     check_plain,
 )
 from kernels.pipelines.simsiam import choose_partners, run
-from kernels.stats import auc_score
+from kernels.stats.auc import auc_score
 from kernels.strategies.ssl import AS_WRITTEN, STRATEGY
 
 CONFIG = SimSiamConfig(

@@ -280,7 +280,7 @@ def test_small_profile_runs_on_a_shrunken_relative_of_each(backbone, size, table
 
 def overfit(name: str, size: int, head: HeadConfig, count: int, steps: int, lr: float) -> float:
     """Training AUC after full-batch-ish steps from random start, no augmentation, no mixing."""
-    from kernels.stats import score_metric
+    from kernels.stats.metrics import score_metric
 
     rng = np.random.default_rng(0)
     films = np.stack(

@@ -12,7 +12,7 @@ from kernels.blocks.models import Classifier, ClassifierHead, create_backbone
 from kernels.blocks.predicting import logistic, predict_probs
 from kernels.blocks.training import fit_classifier, fit_model, prefetch
 from kernels.config import AugmentConfig, HeadConfig, MixConfig, OptimConfig, TrainConfig
-from kernels.stats import score_metric
+from kernels.stats.metrics import score_metric
 
 SMALL = "tf_efficientnet_lite0.in1k"
 HEAD = HeadConfig(attention="spatial", hidden=(16,), batch_norm=True, dropout=(0.2,))
