@@ -12,15 +12,11 @@ from typing import Any
 import numpy as np
 
 from harness.members import Floats, MemberTable
-from kernels.stats.fold_bootstrap import (
-    mean_fold_bootstrap_scores,
-    mean_fold_interval,
-    paired_mean_fold_difference,
-)
+from kernels.stats.fold_bootstrap import mean_fold_bootstrap_scores, mean_fold_interval
 from kernels.stats.folds import fold_scores
 from kernels.stats.influence import mean_fold_auc_influence
 from kernels.stats.metrics import find_metric, score_metric
-from kernels.stats.results import SMALLEST_P_VALUE
+from kernels.stats.paired import SMALLEST_P_VALUE, paired_mean_fold_difference
 
 BOOTSTRAP_ROWS = 50_000
 RESAMPLES = 2000

@@ -1,7 +1,7 @@
 """Writes the run contract: predictions as they come, then metrics, submission and manifest at the end.
 
 Every pipeline gets one OutputWriter and ends when the kernel's entry calls ``finish``. What a file
-must look like is in contract.py; what a score means is in stats.py.
+must look like is in contract.py; what a score means is in stats/.
 """
 
 import csv

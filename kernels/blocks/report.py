@@ -1,7 +1,7 @@
 """The report at the end of every run: what its predictions are worth, how sure that is, in files.
 
 ``results.json`` holds metrics with intervals, ``README.md`` says the same to people, plots.py draws, and
-what a pipeline adds (pictures, model.pt) comes through ``sections``. Scores are those of stats.py.
+what a pipeline adds (pictures, model.pt) comes through ``sections``. Scores are those of kernels.stats.
 
 Decisions. One threshold for each target, chosen on out-of-fold predictions only. An out-of-fold film is
 judged by the threshold that is best on the *other* folds, so that its own label has no say; test films

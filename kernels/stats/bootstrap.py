@@ -6,11 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kernels.stats.auc import placement_counts
 from kernels.stats.bounds import (
     PairBudget,
     flat_auc_bounds,
-    flat_difference_bounds,
     independent_pairs,
 )
 from kernels.stats.checking import (
@@ -29,7 +27,7 @@ from kernels.stats.resampling import (
     stratified_units,
     stratum_labels,
 )
-from kernels.stats.results import ScoreDifference, ScoreInterval
+from kernels.stats.results import ScoreInterval
 
 RESAMPLING_ROUNDING = 1e-14
 """Draws that spread less than this (relative to values above 1) are equal but for rounding."""
@@ -86,10 +84,10 @@ class ResamplingPlan:
         """Percentile interval of one member, or the bound when nothing varies."""
         normal_quantile(level)
         estimate = self.score(member)
-        draws = _defined_draws(self.draw([member], n_resamples, seed)[0])
+        draws = defined_draws(self.draw([member], n_resamples, seed)[0])
         method = "group bootstrap" if self.grouped else "bootstrap"
-        if _draws_vary(draws):
-            low, high = _percentile_bounds(draws, level)
+        if draws_vary(draws):
+            low, high = percentile_bounds(draws, level)
             error = float(draws.std(ddof=1))
             return ScoreInterval(estimate, low, high, error, level, method, draws.size)
         if self.metric == "auc" and self.targets.ndim == 1:
@@ -101,49 +99,8 @@ class ResamplingPlan:
             estimate, estimate, estimate, 0.0, level, method, kept, degenerate=True, note=note
         )
 
-    def difference(
-        self,
-        a: NDArray[np.generic],
-        b: NDArray[np.generic],
-        n_resamples: int,
-        seed: int,
-        level: float,
-    ) -> ScoreDifference:
-        """Percentile interval of a - b, or bounds when nothing varies."""
-        normal_quantile(level)
-        score_a, score_b = self.score(a), self.score(b)
-        both = self.draw([a, b], n_resamples, seed)
-        draws = _defined_draws(both[0] - both[1])
-        gap, kept = score_a - score_b, draws.size
-        method = "paired group bootstrap" if self.grouped else "paired bootstrap"
-        error, note = 0.0, ""
-        if _draws_vary(draws):
-            low, high = _percentile_bounds(draws, level)
-            side = min(int((draws <= 0).sum()), int((draws >= 0).sum()))
-            p_value = min(1.0, 2 * (side + 1) / (kept + 1))  # + 1: B resamples cannot show less
-            error = float(draws.std(ddof=1))
-        elif self.metric == "auc" and self.targets.ndim == 1:
-            alike = self._order_alike(a.astype(np.float64), b.astype(np.float64))
-            low, high, p_value, note = flat_difference_bounds(gap, alike, self.budget, level)
-            method = "exact bound"
-        else:
-            low = high = gap
-            p_value = 1.0 if gap == 0.0 else 2 / (kept + 1)
-            note = "Every resample gives the same difference: a width of 0 is not certainty."
-        return ScoreDifference(
-            score_a, score_b, gap, low, high, error, p_value, level, method, kept, bool(note), note
-        )
 
-    def _order_alike(self, a: ScoreArray, b: ScoreArray) -> bool:
-        """Whether both order every (positive, negative) pair of every cell alike."""
-        positive = binary_mask(self.targets)
-        return all(
-            np.array_equal(placement_counts(positive[c], a[c]), placement_counts(positive[c], b[c]))
-            for c in self.cells
-        )
-
-
-def _pooled_plan(
+def pooled_plan(
     metric: str | MetricFunction,
     targets: NDArray[np.generic],
     groups: ArrayLike | None,
@@ -170,7 +127,7 @@ def _pooled_plan(
     )
 
 
-def _defined_draws(draws: ScoreArray) -> ScoreArray:
+def defined_draws(draws: ScoreArray) -> ScoreArray:
     """Draws without undefined ones; ValueError when more than half are undefined."""
     kept: ScoreArray = draws[~np.isnan(draws)]
     if 2 * kept.size < draws.size or kept.size < 2:
@@ -181,13 +138,13 @@ def _defined_draws(draws: ScoreArray) -> ScoreArray:
     return kept
 
 
-def _draws_vary(draws: ScoreArray) -> bool:
+def draws_vary(draws: ScoreArray) -> bool:
     """Whether draws differ by more than rounding."""
     lowest, highest = float(draws.min()), float(draws.max())
     return highest - lowest > RESAMPLING_ROUNDING * max(1.0, abs(lowest), abs(highest))
 
 
-def _percentile_bounds(draws: ScoreArray, level: float) -> tuple[float, float]:
+def percentile_bounds(draws: ScoreArray, level: float) -> tuple[float, float]:
     """Percentile interval: the middle `level` of the draws."""
     low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
@@ -209,7 +166,7 @@ def bootstrap_scores(
     resamples, so their draws may be subtracted. Arguments and errors as bootstrap_interval.
     """
     truth, (table,) = checked_tables(targets, predictions)
-    plan = _pooled_plan(metric, truth, groups, stratify, threshold)
+    plan = pooled_plan(metric, truth, groups, stratify, threshold)
     draws: ScoreArray = plan.draw([table], n_resamples, seed)[0]
     return draws
 
@@ -252,28 +209,5 @@ def bootstrap_interval(
     Source: Efron 1979; groups as in Field & Welsh 2007 (cluster bootstrap).
     """
     truth, (table,) = checked_tables(targets, predictions)
-    plan = _pooled_plan(metric, truth, groups, stratify, threshold)
+    plan = pooled_plan(metric, truth, groups, stratify, threshold)
     return plan.interval(table, n_resamples, seed, level)
-
-
-def paired_bootstrap_difference(
-    metric: str | MetricFunction,
-    targets: ArrayLike,
-    a: ArrayLike,
-    b: ArrayLike,
-    groups: ArrayLike | None = None,
-    stratify: bool = True,
-    n_resamples: int = 2000,
-    seed: int = 0,
-    level: float = 0.95,
-    threshold: float = 0.5,
-) -> ScoreDifference:
-    """Percentile interval and two-sided p of metric(a) - metric(b), both scored on every resample.
-
-    The sign is the metric's own: for log_loss a negative difference means that a is better. p
-    counts the draws on the far side of 0 (at least 1 of B + 1, so never 0). Arguments and errors as
-    bootstrap_interval.
-    """
-    truth, (left, right) = checked_tables(targets, a, b)
-    plan = _pooled_plan(metric, truth, groups, stratify, threshold)
-    return plan.difference(left, right, n_resamples, seed, level)

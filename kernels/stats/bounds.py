@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kernels.stats.checking import BoolArray, IndexArray, normal_quantile
-from kernels.stats.results import SMALLEST_P_VALUE, ScoreInterval
+from kernels.stats.results import ScoreInterval
 
 
 def perfect_auc_bound(pairs: int | Sequence[int], level: float = 0.95) -> float:
@@ -110,23 +110,3 @@ def flat_auc_bounds(auc: float, constant: bool, budget: PairBudget, level: float
         low, high, why = max(0.0, auc - reach), min(1.0, auc + reach), "No spread between rows"
     note = f"{why}: the variance estimate is 0, which is not certainty; {evidence}."
     return ScoreInterval(auc, low, high, 0.0, level, "exact bound", degenerate=True, note=note)
-
-
-def flat_difference_bounds(
-    difference: float, identical: bool, budget: PairBudget, level: float
-) -> tuple[float, float, float, str]:
-    """(low, high, p_value, note) of a paired AUC difference whose variance estimate is zero."""
-    if identical:
-        reach, p_value = 1.0 - budget.perfect_bound(level), 1.0
-        why = "Both order every (positive, negative) pair alike"
-    else:
-        scale = 2 * budget.hoeffding_scale()  # pair values of a difference run from -1 to 1
-        reach = scale * math.sqrt(2 * math.log(2 / (1 - level)))
-        bound = 2 * math.exp(-0.5 * (difference / scale) ** 2)
-        p_value = min(1.0, max(SMALLEST_P_VALUE, bound))
-        why = "The difference does not vary between rows"
-    note = (
-        f"{why}: the variance estimate is 0, which is not certainty; "
-        f"interval and p are bounds from {budget.describe()}."
-    )
-    return max(-1.0, difference - reach), min(1.0, difference + reach), p_value, note

@@ -4,13 +4,12 @@ Rows that belong together (a patient's films, seeds of one id) need the group bo
 """
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from kernels.stats.auc import placement_counts
-from kernels.stats.bounds import PairBudget, flat_auc_bounds, flat_difference_bounds
+from kernels.stats.bounds import PairBudget, flat_auc_bounds
 from kernels.stats.checking import (
     BoolArray,
     IndexArray,
@@ -20,24 +19,7 @@ from kernels.stats.checking import (
     normal_quantile,
     score_table,
 )
-from kernels.stats.results import SMALLEST_P_VALUE, ScoreInterval
-
-
-@dataclass(frozen=True)
-class DeLongResult:
-    """Paired DeLong comparison of two AUCs."""
-
-    auc_a: float
-    auc_b: float
-    difference: float
-    variance: float  # of the difference
-    z: float  # 0 for a difference of 0, NaN when the variance is 0 and the difference is not
-    p_value: float  # two-sided, never 0
-    low: float
-    high: float
-    level: float = 0.95
-    degenerate: bool = False
-    note: str = ""
+from kernels.stats.results import ScoreInterval
 
 
 def hanley_mcneil_se(auc: float, n_positive: int, n_negative: int) -> float:
@@ -58,7 +40,7 @@ def hanley_mcneil_se(auc: float, n_positive: int, n_negative: int) -> float:
     return math.sqrt(max(0.0, variance))
 
 
-def _mask_for_variance(targets: ArrayLike) -> tuple[BoolArray, int, int]:
+def mask_for_variance(targets: ArrayLike) -> tuple[BoolArray, int, int]:
     """As mask_with_both_classes, and at least two rows of each: a variance needs them."""
     positive, n_positive, n_negative = mask_with_both_classes(targets)
     if min(n_positive, n_negative) < 2:
@@ -69,7 +51,7 @@ def _mask_for_variance(targets: ArrayLike) -> tuple[BoolArray, int, int]:
     return positive, n_positive, n_negative
 
 
-def _doubled_placements(
+def doubled_placements(
     positive: BoolArray, counts: IndexArray
 ) -> tuple[ScoreArray, ScoreArray, int]:
     """Twice the placements of positives and of negatives, each less its first, and 2 x wins + ties.
@@ -90,7 +72,7 @@ def delong_covariance(targets: ArrayLike, score_matrix: ArrayLike) -> tuple[Scor
 
     Source: DeLong, DeLong & Clarke-Pearson 1988, eq. 4-6; O(N log N) form of Sun & Xu 2014.
     """
-    positive, n_positive, n_negative = _mask_for_variance(targets)
+    positive, n_positive, n_negative = mask_for_variance(targets)
     table = score_table(score_matrix, positive.size)
     n_members = table.shape[1]
     aucs = np.empty(n_members)
@@ -98,7 +80,7 @@ def delong_covariance(targets: ArrayLike, score_matrix: ArrayLike) -> tuple[Scor
     for column in range(n_members):
         values = checked_scores(table[:, column], positive.size, f"score_matrix[:, {column}]")
         counts = placement_counts(positive, values)
-        up[column], down[column], wins = _doubled_placements(positive, counts)
+        up[column], down[column], wins = doubled_placements(positive, counts)
         aucs[column] = wins / (2 * n_positive * n_negative)
     up = (up - up.mean(axis=1, keepdims=True)) / (2 * n_negative)
     down = (down - down.mean(axis=1, keepdims=True)) / (2 * n_positive)
@@ -115,7 +97,7 @@ def delong_variance(targets: ArrayLike, scores: ArrayLike) -> float:
     Raises:
         ValueError: As delong_covariance.
     """
-    positive, _, _ = _mask_for_variance(targets)
+    positive, _, _ = mask_for_variance(targets)
     values = checked_scores(scores, positive.size)
     return float(delong_covariance(positive, values[:, np.newaxis])[1][0, 0])
 
@@ -143,7 +125,7 @@ def delong_interval(
     if method not in ("logit", "wald"):
         raise ValueError(f"method is {method!r}; known: logit, wald")
     z = normal_quantile(level)
-    positive, n_positive, n_negative = _mask_for_variance(targets)
+    positive, n_positive, n_negative = mask_for_variance(targets)
     values = checked_scores(scores, positive.size)
     aucs, covariance = delong_covariance(positive, values[:, np.newaxis])
     auc, variance = float(aucs[0]), float(covariance[0, 0])
@@ -159,48 +141,3 @@ def delong_interval(
         low = 0.5 + 0.5 * math.tanh(0.5 * (centre - reach))
         high = 0.5 + 0.5 * math.tanh(0.5 * (centre + reach))
     return ScoreInterval(auc, low, high, error, level, f"delong-{method}")
-
-
-def delong_test(
-    targets: ArrayLike, a: ArrayLike, b: ArrayLike, level: float = 0.95
-) -> DeLongResult:
-    """Paired DeLong test of AUC(a) - AUC(b) on the same rows, two-sided, with a Wald interval.
-
-    Args:
-        targets: 0 and 1, shape (N,), at least two of each.
-        a: Scores of one member, shape (N,).
-        b: Scores of the other, shape (N,).
-        level: Confidence of the interval.
-
-    Returns:
-        The result. With zero variance of the difference it is `degenerate`: p is 1 for members that
-        order every pair alike, else a Hoeffding bound; never 0.
-
-    Raises:
-        ValueError: As delong_covariance.
-
-    Source: DeLong, DeLong & Clarke-Pearson 1988.
-    """
-    z_level = normal_quantile(level)
-    positive, n_positive, n_negative = _mask_for_variance(targets)
-    counts_a = placement_counts(positive, checked_scores(a, positive.size, "a"))
-    counts_b = placement_counts(positive, checked_scores(b, positive.size, "b"))
-    up_a, down_a, wins_a = _doubled_placements(positive, counts_a)
-    up_b, down_b, wins_b = _doubled_placements(positive, counts_b)
-    scale = 2 * n_positive * n_negative
-    auc_a, auc_b, difference = wins_a / scale, wins_b / scale, (wins_a - wins_b) / scale
-    variance = float((up_a - up_b).var(ddof=1)) / (4 * n_negative**2 * n_positive)
-    variance += float((down_a - down_b).var(ddof=1)) / (4 * n_positive**2 * n_negative)
-    if variance == 0.0:
-        budget = PairBudget(((min(n_positive, n_negative),),))
-        identical = bool(np.array_equal(counts_a, counts_b))
-        low, high, p_value, note = flat_difference_bounds(difference, identical, budget, level)
-        z = 0.0 if wins_a == wins_b else math.nan
-        return DeLongResult(
-            auc_a, auc_b, difference, 0.0, z, p_value, low, high, level, degenerate=True, note=note
-        )
-    error = math.sqrt(variance)
-    z = difference / error
-    p_value = max(SMALLEST_P_VALUE, math.erfc(abs(z) / math.sqrt(2)))
-    low, high = max(-1.0, difference - z_level * error), min(1.0, difference + z_level * error)
-    return DeLongResult(auc_a, auc_b, difference, variance, z, p_value, low, high, level)

@@ -17,10 +17,10 @@ from kernels.stats.checking import (
     label_codes,
 )
 from kernels.stats.resampling import stratified_units, stratum_labels
-from kernels.stats.results import ScoreDifference, ScoreInterval
+from kernels.stats.results import ScoreInterval
 
 
-def _fold_plan(
+def fold_plan(
     metric: str | MetricFunction,
     targets: NDArray[np.generic],
     keys: tuple[ArrayLike, ArrayLike],
@@ -110,33 +110,8 @@ def mean_fold_interval(
         ValueError: As bootstrap_interval, or for several seeds without ids.
     """
     truth, (table,) = checked_tables(targets, scores)
-    plan = _fold_plan(metric, truth, (seeds, folds), ids, groups, stratify, threshold)
+    plan = fold_plan(metric, truth, (seeds, folds), ids, groups, stratify, threshold)
     return plan.interval(table, n_resamples, seed, level)
-
-
-def paired_mean_fold_difference(
-    targets: ArrayLike,
-    a: ArrayLike,
-    b: ArrayLike,
-    seeds: ArrayLike,
-    folds: ArrayLike,
-    ids: ArrayLike | None = None,
-    groups: ArrayLike | None = None,
-    metric: str | MetricFunction = "auc",
-    stratify: bool = True,
-    n_resamples: int = 2000,
-    seed: int = 0,
-    level: float = 0.95,
-    threshold: float = 0.5,
-) -> ScoreDifference:
-    """Mean-fold score of a minus that of b, on aligned rows, with interval and two-sided p.
-
-    Both members are scored on every resample; see mean_fold_interval for what is drawn and
-    paired_bootstrap_difference for the sign and p.
-    """
-    truth, (left, right) = checked_tables(targets, a, b)
-    plan = _fold_plan(metric, truth, (seeds, folds), ids, groups, stratify, threshold)
-    return plan.difference(left, right, n_resamples, seed, level)
 
 
 def mean_fold_bootstrap_scores(
@@ -158,6 +133,6 @@ def mean_fold_bootstrap_scores(
     and one call a member serves every pair. Arguments and errors as mean_fold_interval.
     """
     truth, (table,) = checked_tables(targets, scores)
-    plan = _fold_plan(metric, truth, (seeds, folds), ids, groups, stratify, threshold)
+    plan = fold_plan(metric, truth, (seeds, folds), ids, groups, stratify, threshold)
     draws: ScoreArray = plan.draw([table], n_resamples, seed)[0]
     return draws

@@ -6,9 +6,9 @@ import pytest
 import harness.scoring as scoring
 from harness.members import MemberTable
 from harness.scoring import Evidence
-from kernels.stats.delong import delong_test
-from kernels.stats.fold_bootstrap import mean_fold_interval, paired_mean_fold_difference
+from kernels.stats.fold_bootstrap import mean_fold_interval
 from kernels.stats.influence import mean_fold_auc_influence
+from kernels.stats.paired import delong_test, paired_mean_fold_difference
 
 
 def table(n=300, seeds=1, folds=3, metric="auc", seed=0):

@@ -65,7 +65,7 @@ def test_noise_grows_as_the_public_part_shrinks():
 def test_the_stated_noise_is_what_public_parts_really_show():
     """Draw many public parts of one fixed pair of submissions: 95 % of differences lie inside."""
     from kernels.stats.auc import auc_score
-    from kernels.stats.bootstrap import paired_bootstrap_difference
+    from kernels.stats.paired import paired_bootstrap_difference
 
     rng = np.random.default_rng(0)
     n, public, draws = 1500, 300, 400

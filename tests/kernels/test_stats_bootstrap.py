@@ -10,13 +10,10 @@ from stats_cases import MEMBER_A, TARGETS, draw_rows
 
 from kernels.stats import resampling
 from kernels.stats.auc import auc_score, macro_auc
-from kernels.stats.bootstrap import (
-    bootstrap_interval,
-    bootstrap_scores,
-    paired_bootstrap_difference,
-)
-from kernels.stats.delong import delong_interval, delong_test
+from kernels.stats.bootstrap import bootstrap_interval, bootstrap_scores
+from kernels.stats.delong import delong_interval
 from kernels.stats.metrics import KNOWN_METRICS, find_metric, score_metric
+from kernels.stats.paired import delong_test, paired_bootstrap_difference
 from kernels.stats.resampling import resample_counts
 
 NAMED = [name for name in KNOWN_METRICS if name != "macro_auc"]

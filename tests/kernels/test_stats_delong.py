@@ -13,11 +13,10 @@ from kernels.stats.bounds import perfect_auc_bound
 from kernels.stats.delong import (
     delong_covariance,
     delong_interval,
-    delong_test,
     delong_variance,
     hanley_mcneil_se,
 )
-from kernels.stats.results import SMALLEST_P_VALUE
+from kernels.stats.paired import SMALLEST_P_VALUE, delong_test
 
 
 def test_delong_gives_the_published_numbers() -> None:

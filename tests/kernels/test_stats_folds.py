@@ -11,7 +11,7 @@ from kernels.stats.auc import auc_score
 from kernels.stats.bootstrap import bootstrap_interval
 from kernels.stats.bounds import perfect_auc_bound
 from kernels.stats.delong import delong_interval
-from kernels.stats.fold_bootstrap import mean_fold_interval, paired_mean_fold_difference
+from kernels.stats.fold_bootstrap import mean_fold_interval
 from kernels.stats.folds import (
     fold_auc_scores,
     fold_scores,
@@ -19,6 +19,7 @@ from kernels.stats.folds import (
     mean_fold_aucs,
     mean_fold_score,
 )
+from kernels.stats.paired import paired_mean_fold_difference
 from kernels.stats.ranks import ranks_within
 
 
