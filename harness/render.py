@@ -23,6 +23,13 @@ def backbone_of(config: AnyConfig) -> str | None:
     return None if value is None else str(value)
 
 
+def backbones_of(config: AnyConfig) -> tuple[str, ...]:
+    """Every timm name whose weights a config starts from, the one it trains first."""
+    own = backbone_of(config)
+    others = [network.backbone for network in vars(config).get("co_teachers", ())]
+    return tuple(dict.fromkeys([own, *others])) if own is not None else ()
+
+
 def configure(strategy: Strategy, spec: RunSpec) -> Profiles:
     """The strategy's profiles with the spec's seeds, folds and overrides in the profile that runs.
 

@@ -352,7 +352,68 @@ class SupervisedConfig:
         require_one_of("precision", self.precision, PRECISION_NAMES)
 
 
-AnyConfig = FeaturesConfig | ProbeConfig | SimSiamConfig | SupervisedConfig
+@dataclass(frozen=True)
+class NetworkConfig:
+    """A pretrained network whose first stages stay as they are."""
+
+    backbone: str = "tf_efficientnet_lite0.in1k"
+    image_size: int = 224
+    frozen_stages: int = 5  # the stem and so many stages keep ImageNet's weights and statistics
+
+    def __post_init__(self) -> None:
+        require(self.image_size >= 16, f"image_size is {self.image_size}; at least 16")
+        require(self.frozen_stages >= 1, f"frozen_stages is {self.frozen_stages}; at least 1")
+
+
+@dataclass(frozen=True)
+class DistilConfig:
+    """Teachers in each fold, their soft labels for unlabelled films, a student: pipelines/distil.py."""
+
+    folds: FoldsConfig = FoldsConfig()
+    backbone: str = "tf_efficientnet_lite0.in1k"  # the student's, and a teacher's
+    weights: str = "pretrained"
+    image_size: int = 224
+    frozen_stages: int = 5
+    co_teachers: tuple[NetworkConfig, ...] = ()  # further networks that teach; logits are averaged
+    head: HeadConfig = HeadConfig(final_dropout=0.2)
+    augment: AugmentConfig = AugmentConfig()
+    labelled_views: int = 8  # random views of each labelled film, computed once
+    unlabelled_views: int = 2  # and of each unlabelled one
+    teacher: TrainConfig = TrainConfig()
+    student: TrainConfig | None = TrainConfig()  # None: the teachers' mean (the control arm)
+    labelled_repeats: int = 2  # how often a student sees each labelled film in an epoch
+    teacher_tta: tuple[str, ...] = ("plain",)  # views of an unlabelled film that are averaged
+    tta: tuple[str, ...] = ("plain", "hflip")
+    teacher_share: float = 0.0  # of the teachers' logits in the prediction, in [0, 1]
+    device: str = "auto"  # auto | cpu | cuda; cuda: without a usable one the run stops at once
+    precision: str = "auto"  # auto: bf16 or fp16 where the machine gains | float32
+    max_images: int | None = None
+    max_unlabelled: int | None = None
+
+    def __post_init__(self) -> None:
+        self.networks()
+        for name in ("labelled_views", "unlabelled_views"):
+            require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}; at least 1")
+        repeats, share = self.labelled_repeats, self.teacher_share
+        require(repeats >= 0, f"labelled_repeats is {repeats}; 0 for pseudo-labels alone")
+        require(0 <= share <= 1, f"teacher_share is {share}, not in [0, 1]")
+        require(bool(self.tta and self.teacher_tta), "a tta is empty; name at least 'plain'")
+        require_one_of("device", self.device, DEVICE_NAMES)
+        require_one_of("precision", self.precision, PRECISION_NAMES)
+        require(self.head.attention == "none", "head.attention must be none here")
+        for name, fit in (("teacher", self.teacher), ("student", self.student)):
+            require(
+                fit is None or (fit.rows_per_class is None and fit.sampler == "shuffle"),
+                f"{name} sets rows_per_class or sampler; this story trains on every row",
+            )
+
+    def networks(self) -> tuple[NetworkConfig, ...]:
+        """Every network that teaches, the student's own first."""
+        own = NetworkConfig(self.backbone, self.image_size, self.frozen_stages)
+        return (own, *self.co_teachers)
+
+
+AnyConfig = FeaturesConfig | ProbeConfig | SimSiamConfig | SupervisedConfig | DistilConfig
 
 
 @dataclass(frozen=True)

