@@ -17,6 +17,7 @@ from harness import __version__
 from harness.cli_blend import BLEND_COMMANDS
 from harness.cli_common import bench_for, common_options
 from harness.cli_local import Ordered, local
+from harness.cli_report import REPORT_COMMANDS
 from harness.errors import ConfigError, HarnessError
 
 if TYPE_CHECKING:
@@ -728,6 +729,6 @@ def status(remote: str | None, profile: str | None, as_json: bool) -> None:
         click.echo(f"Next: {result.next_step}")
 
 
-for blend_command in BLEND_COMMANDS:
-    main.add_command(blend_command)
+for command in (*BLEND_COMMANDS, *REPORT_COMMANDS):
+    main.add_command(command)
 main.add_command(local)

@@ -33,6 +33,8 @@ CARD_FILE = "README.md"  # the same for people
 RESUME_FOLDER = "resume"  # an unfinished run's state; a finished run has none
 MODEL_FILE = "model.pt"  # one network of the run; pulled on request, as checkpoints are
 CHECKPOINT_FOLDER = "checkpoints"  # large; pulled on request only
+NEIGHBOURS_FOLDER = "neighbours"  # example pairs of a SimSiam run as pictures, named in PAIRS_FILE
+PAIRS_FILE = "pairs.json"
 SMALL_FILES = (MANIFEST_FILE, METRICS_FILE, OOF_FILE, TEST_FILE)  # what every run must have
 
 ID_COLUMN = "id"

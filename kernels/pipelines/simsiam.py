@@ -26,8 +26,9 @@ from kernels.blocks.grouping import groups_of
 from kernels.blocks.images import load_images
 from kernels.blocks.knn_probe import knn_auc
 from kernels.blocks.models import Backbone, Classifier, create_backbone
+from kernels.blocks.neighbours import write_neighbours
 from kernels.blocks.outputs import OutputWriter
-from kernels.blocks.pairs import find_pairs, label_purity
+from kernels.blocks.pairs import Pairs, find_pairs, label_purity
 from kernels.blocks.predicting import encode_images, logistic
 from kernels.blocks.pretraining import pretrain
 from kernels.blocks.seed import derive_seed
@@ -54,9 +55,14 @@ def run(config: SimSiamConfig, tables: Tables, writer: OutputWriter) -> None:
     films, faults = load_all_films(tables, config.image_size, writer.paths.temp)
     groups, group_report = groups_of(tables.labelled, config.folds, writer.paths.temp)
     targets = tables.labelled[list(writer.competition.target_columns)].to_numpy(dtype=int)
-    partners, pair_facts = choose_partners(
+    found, pair_facts = choose_partners(
         config, films["unlabelled"], films["labelled"], targets[:, 0]
     )
+    partners = np.arange(len(films["unlabelled"])) if found is None else found.neighbour
+    if found is not None:
+        write_neighbours(
+            films["unlabelled"], tables.unlabelled["id"].tolist(), found, writer.paths.working
+        )
 
     torch.manual_seed(derive_seed(config.folds.seeds[0], "backbone"))  # for weights="random"
     backbone = create_backbone(config.backbone, config.weights, config.image_size, writer.datasets)
@@ -92,11 +98,11 @@ def load_all_films(
 
 def choose_partners(
     config: SimSiamConfig, unlabelled: np.ndarray, labelled: np.ndarray, targets: np.ndarray
-) -> tuple[np.ndarray, dict[str, Any]]:
+) -> tuple[Pairs | None, dict[str, Any]]:
     """Whom each unlabelled film may be paired with, and whether such pairs mean anything.
 
     Returns:
-        Row numbers (N,); its own row for every film when ``config.pairs`` is views. And facts: hubness,
+        Neighbours; None when ``config.pairs`` is views: each film is its own partner. And facts: hubness,
         mutual share, and the label purity of the same kind of pairs among the labelled films, beside
         chance: pairs no purer than chance would teach noise.
     """
@@ -109,14 +115,14 @@ def choose_partners(
     said = f"label purity {purity.purity:.3f} among labelled films, chance {purity.chance:.3f}"
     if config.pairs == "views":
         say(f"pairs: two views of one film; neighbours would have {said}")
-        return np.arange(len(unlabelled)), facts
+        return None, facts
     found = find_pairs(extract_features(unlabelled, config.glcm_levels))
     facts.update(found.as_json())
     say(
         f"pairs: {config.pair_share:.0%} nearest neighbours; {said}; mutual {found.mutual_share:.2f}, "
         f"largest in-degree {found.max_in_degree}, duplicates {found.duplicates}"
     )
-    return found.neighbour, facts
+    return found, facts
 
 
 def learn_from_unlabelled(

@@ -145,6 +145,17 @@ def test_facts_about_pairs_and_collapse_reach_the_metrics(frozen_run):
     assert metrics["tta"]["logit_spread"] > 0
 
 
+def test_example_pairs_are_pictures_with_names_and_cost_little(frozen_run, tables):
+    shown = json.loads((frozen_run / "neighbours" / "pairs.json").read_text())["pairs"]
+    assert [item["kind"] for item in shown] == ["nearest"] * 2 + ["typical"] * 2 + ["farthest"] * 2
+    assert shown[0]["distance"] <= shown[2]["distance"] <= shown[-2]["distance"]
+    assert len({frozenset((item["film"], item["neighbour"])) for item in shown}) == 6
+    assert {item["film"] for item in shown} <= set(tables.unlabelled["id"])
+    picture = cv2.imread(str(frozen_run / "neighbours" / shown[0]["file"]))
+    assert picture.shape[1] > 2 * picture.shape[0]
+    assert sum(path.stat().st_size for path in (frozen_run / "neighbours").iterdir()) < 200_000
+
+
 def test_classifiers_load_with_the_ssl_backbone_untouched(frozen_run):
     folder = frozen_run / "checkpoints"
     model, facts = load_classifier(folder / f"{STEM}_best_classifier_seed0_fold1.pth")
@@ -249,9 +260,9 @@ def test_views_of_a_pair_differ_and_batches_are_full():
 def test_neighbour_pairs_are_of_other_films_and_plain_ones_of_the_same():
     unlabelled, labelled, targets = films(12), films(8), np.arange(8) % 2
     near, facts = choose_partners(CONFIG, unlabelled, labelled, targets)
-    assert (near != np.arange(12)).all() and facts["kind"] == "neighbours"
-    own, _ = choose_partners(replace(CONFIG, pairs="views"), unlabelled, labelled, targets)
-    assert np.array_equal(own, np.arange(12))
+    assert (near.neighbour != np.arange(12)).all() and facts["kind"] == "neighbours"
+    none, _ = choose_partners(replace(CONFIG, pairs="views"), unlabelled, labelled, targets)
+    assert none is None  # every film is its own partner
     with pytest.raises(ValueError, match="neighbours or views"):
         choose_partners(replace(CONFIG, pairs="random"), unlabelled, labelled, targets)
 
