@@ -41,7 +41,7 @@ def runs_part(view: CompetitionView, drawn: list[RunView], metric: str) -> Part 
     for item in reversed(view.runs[-TABLE_ROWS:]):
         run, score = item.run, item.score
         state = "ok" if run.state == "COMPLETE" else "bad" if run.state.is_final else "busy"
-        reason = item.problem or run.failure
+        reason = item.problem or run.failure or run.unfinished
         rows.append(
             [
                 html('<span class="word">{} {}</span>', key(item.slot), run.run_id),
@@ -73,9 +73,10 @@ def runs_part(view: CompetitionView, drawn: list[RunView], metric: str) -> Part 
         table(columns, rows, (2, 3, 4, 5, 6), "Newest first. Score: mean over (seed, fold)."),
         *([f"{older} older runs are not listed."] if older > 0 else []),
     )
-    return Part(
-        "Runs", join([runs, grid([*_evidence(view, drawn, metric), *_curves(view, drawn)])])
-    )
+    evidence, curves = _evidence(view, drawn, metric), _curves(view, drawn)
+    if len(view.competition.target_columns) == 1:
+        return Part("Runs", join([runs, grid([*evidence, *curves], halves=True)]))
+    return Part("Runs", join([runs, grid(evidence, halves=True), grid(curves)]))
 
 
 def _evidence(view: CompetitionView, drawn: list[RunView], metric: str) -> list[Markup]:
@@ -247,8 +248,9 @@ def _newest_blend(name: str, record: Mapping[str, Any], metric: str) -> Markup:
 
 def _earlier_blends(view: CompetitionView) -> Markup:
     history = []
-    scores = {item.blend_id: item.public_score for item in view.submissions if item.blend_id}
-    for name, item in view.blends[-12:][::-1]:
+    # By the file: a blend of one may have been handed in before, as that member's own.
+    scores = {item.sha256: item.public_score for item in view.submissions if item.public_score}
+    for _, item in view.blends[-12:][::-1]:
         score = item.get("score_nested") or {}
         gain = item.get("versus_best") or {}
         history.append(
@@ -256,7 +258,7 @@ def _earlier_blends(view: CompetitionView) -> Markup:
                 moment(item.get("created_at", " " * 16)), item.get("method", "?"), len(item.get("members", [])),
                 short(number(score.get("mean_fold"))),
                 f"{number(gain.get('gain')):+.4f}" if gain.get("gain") is not None else "-",
-                scores.get(name) or "-",
+                scores.get(str((item.get("file") or {}).get("sha256"))) or "-",
             ]
         )  # fmt: skip
     columns = ["made", "method", "members", "nested", "against best member", "public"]

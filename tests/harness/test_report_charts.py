@@ -23,7 +23,7 @@ from harness.report.charts import (
     ticks,
 )
 from harness.report.curves import CURVE_POINTS, curves_of
-from kernels.stats import auc_score
+from kernels.stats.auc import auc_score
 
 NASTY = "<script>document.title='owned'</script>&\"'"
 
