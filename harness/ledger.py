@@ -264,6 +264,24 @@ class Ledger:
         ).fetchone()
         return row["version"] if row else None
 
+    def dataset_history(self, remote: str, handle: str) -> list[tuple[str, int | None]]:
+        """Digest and version (None: sent, not confirmed) of all that was published under a handle."""
+        rows = self._db.execute(
+            "SELECT digest, version FROM datasets WHERE remote = ? AND handle = ? "
+            "ORDER BY created_at, rowid",
+            (remote, handle),
+        )
+        return [(row["digest"], row["version"]) for row in rows]
+
+    def dataset_handle(self, remote: str, slug: str) -> str | None:
+        """The handle under which a slug was published last, or None: it names the owner."""
+        row = self._db.execute(
+            "SELECT handle FROM datasets WHERE remote = ? AND substr(handle, -?) = ? "
+            "ORDER BY created_at DESC, rowid DESC LIMIT 1",
+            (remote, len(slug) + 1, f"/{slug}"),
+        ).fetchone()
+        return row["handle"] if row else None
+
     # ---- dry runs --------------------------------------------------------------------------------
 
     def record_dry_run(self, digest: str, seconds: float) -> None:

@@ -171,6 +171,8 @@ class DatasetBuild:
     files: tuple[PackedFile, ...]
     license: str
     digest: str
+    kind: str = "data"  # code, weights, checkpoints, wheels or data
+    read: int = 0  # files that were hashed anew for this build; the others were known
 
     @property
     def size(self) -> int:

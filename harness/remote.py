@@ -10,11 +10,12 @@ import io
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import requests
 from kagglesdk.blobs.types.blob_api_service import ApiBlobType, ApiStartBlobUploadRequest
@@ -27,12 +28,18 @@ from kagglesdk.kernels.types import kernels_api_service as kernel_types
 
 from harness.errors import ConfigError, PushRejected, RemoteUnavailable, SubmissionInvalid
 from harness.records import DatasetBuild, Handle, KernelBuild, RunState
-from harness.transport import download, error_text, new_session, retrying, upload
+from harness.transport import download, error_text, new_session, retrying
+from harness.transport import upload as upload_bytes
 
 LOGGER = logging.getLogger(__name__)
 
 PAGE_SIZE = 200
 DATASET_WAIT_S = 600.0
+VANISHED_S = 120.0  # a dataset that is accepted and not seen for so long will not come
+STORAGE_HINT = (
+    "The usual reasons are a file name it does not keep and a full quota of private datasets: see "
+    "kaggle.com under Your Work, Datasets. Then run the same command again."
+)
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,20 @@ class Credentials:
 
     def __repr__(self) -> str:
         return f"Credentials({self.username!r})"  # never the secret
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A file on its way into a dataset: its bytes as hashed, and the folder it goes into."""
+
+    path: Path
+    sha256: str
+    folder: str = ""  # POSIX, "" for the top
+
+    @property
+    def name(self) -> str:
+        """Its name there."""
+        return self.path.name
 
 
 @dataclass(frozen=True)
@@ -163,6 +184,7 @@ class KaggleRemote:
         """
         self.name = name
         self.owner = credentials.username
+        self._endpoint = endpoint
         self._sdk = KaggleClient(
             env=KaggleEnv.LOCAL, username=credentials.username, password=credentials.key or "-"
         )
@@ -338,27 +360,87 @@ class KaggleRemote:
         answer = self._find(f"{name} of {handle}", self._datasets.download_dataset, request)
         return None if answer is None else str(answer.text)
 
-    def create_dataset(self, handle: Handle, build: DatasetBuild, uploads: list[Path]) -> None:
-        """Upload files and create the dataset, private. See wait_for_dataset for what follows."""
-        tokens = self._upload_all(uploads)
+    def upload_file(
+        self,
+        upload: Upload,
+        place: tuple[str, str] | None = None,
+        sent: Callable[[int], None] = lambda _: None,
+        started: Callable[[str, str], None] = lambda _token, _url: None,
+    ) -> str:
+        """Send one file of a dataset to be; the token under which the service keeps it.
+
+        Args:
+            place: Token and URL that an earlier, unfinished upload of the same bytes was given.
+            sent: Told the size of every piece that goes out.
+            started: Told token and URL before the first byte, for the next process to go on with.
+
+        Raises:
+            ConfigError: The file changed while it was sent.
+            PushRejected, RemoteUnavailable: See transport.upload.
+        """
+        if place is None:
+            request = ApiStartBlobUploadRequest()
+            request.type, request.name = ApiBlobType.DATASET, upload.name
+            stat = upload.path.stat()
+            request.content_length = stat.st_size
+            request.last_modified_epoch_seconds = int(stat.st_mtime)
+            # Asking for a place to upload to changes nothing that anybody sees: safe to repeat.
+            answer = self._read(f"upload of {upload.name}", self._blobs.start_blob_upload, request)
+            token, url = str(answer.token), str(answer.create_url)
+            started(token, url)
+        else:
+            token, url = place
+        upload_bytes(
+            self._files,
+            self._reachable(url),
+            upload.path,
+            sha256=upload.sha256,
+            begun=place is not None,
+            sent=sent,
+        )
+        return token
+
+    def _reachable(self, url: str) -> str:
+        """An address that a local Kaggle gave out, on the port where it is now."""
+        if self._endpoint is None:
+            return url
+        now, then = urlsplit(self._endpoint), urlsplit(url)
+        return urlunsplit(then._replace(scheme=now.scheme, netloc=now.netloc))
+
+    def create_dataset(
+        self, handle: Handle, build: DatasetBuild, files: Sequence[tuple[Upload, str]]
+    ) -> None:
+        """Create a dataset of uploaded files (each with its token), private, as version 1.
+
+        See wait_for_dataset for what follows.
+        """
         request = dataset_types.ApiCreateDatasetRequest()
         request.owner_slug, request.slug, request.title = handle.owner, handle.slug, build.title
         request.license_name, request.is_private = build.license, True
-        request.files = tokens
+        request.files, request.directories = _tree(files)
         answer = self._write(f"creation of {handle}", self._datasets.create_dataset, request)
         _check_dataset_answer(handle, answer)
 
-    def create_dataset_version(self, handle: Handle, uploads: list[Path], notes: str) -> None:
-        """Upload files and publish them as a new version: a full snapshot."""
-        tokens = self._upload_all(uploads)
+    def create_dataset_version(
+        self, handle: Handle, files: Sequence[tuple[Upload, str]], notes: str
+    ) -> None:
+        """Make uploaded files a new version: a full snapshot."""
         body = dataset_types.ApiCreateDatasetVersionRequestBody()
-        body.version_notes, body.files = notes, tokens
+        body.version_notes = notes
+        body.files, body.directories = _tree(files)
         request = dataset_types.ApiCreateDatasetVersionRequest()
         request.owner_slug, request.dataset_slug, request.body = handle.owner, handle.slug, body
         answer = self._write(
             f"new version of {handle}", self._datasets.create_dataset_version, request
         )
         _check_dataset_answer(handle, answer)
+
+    def dataset_status(self, handle: Handle) -> str:
+        """Where the newest version's processing stands, in the service's words; "" when it is not there."""
+        request = dataset_types.ApiGetDatasetStatusRequest()
+        request.owner_slug, request.dataset_slug = handle.owner, handle.slug
+        answer = self._find(f"status of {handle}", self._datasets.get_dataset_status, request)
+        return "" if answer is None else str(answer.status.name)
 
     def wait_for_dataset(
         self, handle: Handle, newer_than: int, progress: Callable[[str], None]
@@ -370,51 +452,36 @@ class KaggleRemote:
             RemoteUnavailable: Not ready within DATASET_WAIT_S.
         """
         started = time.monotonic()
-        wait, told = 0.2, ""
-        while time.monotonic() - started < DATASET_WAIT_S:
-            request = dataset_types.ApiGetDatasetStatusRequest()
-            request.owner_slug, request.dataset_slug = handle.owner, handle.slug
-            status = ""
-            try:
-                answer = self._read(
-                    f"status of {handle}", self._datasets.get_dataset_status, request
-                )
-                status = str(answer.status.name)
-            except requests.HTTPError as error:
-                # A new dataset or version may be unknown for some seconds.
-                if error.response is None or error.response.status_code not in (403, 404):
-                    raise
+        wait, told, next_told = 0.2, "", 0.0
+        while (waited := time.monotonic() - started) < DATASET_WAIT_S:
+            # A new dataset or version may be unknown for some seconds.
+            status = self.dataset_status(handle)
             if status in ("FAILED", "DELETED"):
-                raise PushRejected(f"Dataset {handle}: the service reports {status}.")
+                raise PushRejected(
+                    f"Dataset {handle}: the service took it and then reports {status}.",
+                    STORAGE_HINT,
+                )
             version = self.dataset_version(handle) or 0
             if status == "READY" and version > newer_than:
                 return version
-            line = f"dataset {handle}: {status.lower() or 'not visible yet'}, version {version} is current"
-            if line != told and time.monotonic() - started > 2:
+            if not status and waited > VANISHED_S:
+                raise PushRejected(
+                    f"Dataset {handle} was accepted and is not there after {waited:.0f} s.",
+                    STORAGE_HINT,
+                )
+            line = (
+                f"dataset {handle}: {status.lower() or 'not visible yet'}, "
+                f"version {version or 'none'} is current; {waited:.0f} s"
+            )
+            if waited > 2 and (line.partition(";")[0] != told or waited > next_told):
                 progress(line)
-                told = line
+                told, next_told = line.partition(";")[0], waited + 15.0
             time.sleep(wait)
             wait = min(wait * 1.5, 10.0)
         raise RemoteUnavailable(
             f"Dataset {handle} was not ready after {DATASET_WAIT_S:.0f} s.",
             "Run the same command again.",
         )
-
-    def _upload_all(self, paths: list[Path]) -> list[Any]:
-        tokens = []
-        for path in paths:
-            request = ApiStartBlobUploadRequest()
-            request.type, request.name = ApiBlobType.DATASET, path.name
-            stat = path.stat()
-            request.content_length = stat.st_size
-            request.last_modified_epoch_seconds = int(stat.st_mtime)
-            # Asking for a place to upload to changes nothing that anybody sees: safe to repeat.
-            answer = self._read(f"upload of {path.name}", self._blobs.start_blob_upload, request)
-            upload(self._files, answer.create_url, path)
-            new_file = dataset_types.ApiDatasetNewFile()
-            new_file.token = answer.token
-            tokens.append(new_file)
-        return tokens
 
     # ---- competitions ----------------------------------------------------------------------------
 
@@ -530,7 +597,7 @@ class KaggleRemote:
             )
         except ReadRefused as error:
             raise SubmissionInvalid(f"{slug} takes no submission: {error.reason}.") from error
-        upload(self._files, place.create_url, csv)
+        upload_bytes(self._files, place.create_url, csv)
         submission = competition_types.ApiCreateSubmissionRequest()
         submission.competition_name, submission.blob_file_tokens = slug, place.token
         submission.submission_description = message
@@ -644,6 +711,24 @@ def _competition_hint(slug: str, remote: str) -> str:
             "[--solution CSV]; or see the whole loop with: harness demo"
         )
     return f"Join it and accept its rules at kaggle.com/competitions/{slug}."
+
+
+def _tree(files: Sequence[tuple[Upload, str]]) -> tuple[list[Any], list[Any]]:
+    """Uploaded files as the service takes them: those at the top, and folders in folders."""
+    top = dataset_types.ApiUploadDirectoryInfo()
+    for upload, token in files:
+        place = top
+        for name in filter(None, upload.folder.split("/")):
+            inner = next((item for item in place.directories if item.name == name), None)
+            if inner is None:
+                inner = dataset_types.ApiUploadDirectoryInfo()
+                inner.name = name
+                place.directories = [*place.directories, inner]
+            place = inner
+        new_file = dataset_types.ApiDatasetNewFile()
+        new_file.token = token
+        place.files = [*place.files, new_file]
+    return list(top.files), list(top.directories)
 
 
 def _check_dataset_answer(handle: Handle, answer: Any) -> None:

@@ -3,7 +3,8 @@
 import json
 import re
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
@@ -63,3 +64,53 @@ def print_aligned(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None
 def number(value: float | None, digits: int = 4) -> str:
     """A number for a table, or a dash."""
     return "-" if value is None else f"{value:.{digits}f}"
+
+
+class Transfer:
+    """Bytes on their way: redrawn in place on a terminal, a line every few seconds elsewhere."""
+
+    EVERY_S = 5.0
+
+    def __init__(self, say: Callable[[str], None], label: str, total: int) -> None:
+        """Count towards ``total`` bytes.
+
+        Args:
+            say: Gets the lines where stderr is no terminal.
+        """
+        self.total = total
+        self.done = 0
+        self.sent = 0  # without what the other side had already
+        self._say, self._label = say, label
+        self._live = sys.stderr.isatty()
+        self._started = self._told = time.monotonic()
+
+    def add(self, count: int) -> None:
+        """So many bytes went out. More than the total when a piece is sent again."""
+        self.done += count
+        self.sent += count
+        now = time.monotonic()
+        if now - self._told > (0.2 if self._live else self.EVERY_S):
+            self._told = now
+            self._show(now)
+
+    def skip(self, count: int) -> None:
+        """So many bytes need not be sent (negative: were sent more than once)."""
+        self.done += count
+
+    def end(self) -> None:
+        """Wipe the line that is redrawn."""
+        if self._live:
+            click.echo("\r\x1b[K", nl=False, err=True)
+
+    def _show(self, now: float) -> None:
+        rate = self.sent / max(now - self._started, 1e-3)
+        share = min(100.0, 100.0 * self.done / max(self.total, 1))
+        left = max(self.total - self.done, 0) / max(rate, 1.0)
+        text = (
+            f"{self._label}: {self.done / 1e6:,.1f} of {self.total / 1e6:,.1f} MB ({share:.0f} %), "
+            f"{rate / 1e6:.1f} MB/s, {left:.0f} s left"
+        )
+        if self._live:
+            click.echo(f"\r\x1b[K{text}", nl=False, err=True)
+        else:
+            self._say(text)

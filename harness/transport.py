@@ -10,7 +10,7 @@ import logging
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import requests
 from requests.adapters import HTTPAdapter
 
-from harness.errors import ContractError, PushRejected, RemoteUnavailable
+from harness.errors import ConfigError, ContractError, PushRejected, RemoteUnavailable
 
 Answer = TypeVar("Answer")
 
@@ -111,45 +111,119 @@ def retrying(what: str, call: Callable[[], Answer]) -> Answer:
     )
 
 
-def upload(session: requests.Session, url: str, path: Path) -> None:
+class Sending:
+    """A file as a request's body, from an offset on: counts what goes out and hashes what is read.
+
+    What lies before the offset is hashed from the disk too, so that the hash is that of the whole file.
+    """
+
+    def __init__(self, path: Path, offset: int, sent: Callable[[int], None]) -> None:
+        self._handle = path.open("rb")
+        self._sent = sent
+        self._digest = hashlib.sha256()
+        self._left = path.stat().st_size - offset
+        while offset > 0 and (chunk := self._handle.read(min(CHUNK, offset))):
+            self._digest.update(chunk)
+            offset -= len(chunk)
+
+    def __enter__(self) -> "Sending":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._handle.close()
+
+    def __len__(self) -> int:
+        return self._left
+
+    def __iter__(self) -> Iterator[bytes]:  # what tells requests that this is a stream
+        while chunk := self.read(CHUNK):
+            yield chunk
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes, as a file gives them."""
+        chunk = self._handle.read(min(size, self._left) if size >= 0 else self._left)
+        self._left -= len(chunk)
+        self._digest.update(chunk)
+        self._sent(len(chunk))
+        return chunk
+
+    @property
+    def sha256(self) -> str:
+        """Of everything before the offset and everything read since."""
+        return self._digest.hexdigest()
+
+
+def upload(
+    session: requests.Session,
+    url: str,
+    path: Path,
+    *,
+    sha256: str | None = None,
+    begun: bool = False,
+    sent: Callable[[int], None] = lambda _: None,
+) -> None:
     """PUT a file to an upload URL, resuming where the server says it stopped.
+
+    Args:
+        sha256: What the file's content must be while it is sent.
+        begun: An earlier process may have sent a part: ask before sending.
+        sent: Told the size of every piece that goes out.
 
     Raises:
         RemoteUnavailable: The transfer did not complete within the allowed rounds.
         PushRejected: The server refused the bytes.
+        ConfigError: The file is not what it was when its hash was taken.
     """
     size = path.stat().st_size
     offset = 0
     for round_number in range(UPLOAD_ROUNDS):
-        try:
-            with path.open("rb") as handle:
-                handle.seek(offset)
-                headers = {"Content-Length": str(size - offset)}
-                if offset:
-                    headers["Content-Range"] = f"bytes {offset}-{size - 1}/{size}"
-                response = session.put(url, data=handle if size > offset else b"", headers=headers)
-            if response.status_code in (200, 201):
+        if round_number or begun:
+            # A failed round may still have arrived, in part or whole: ask before sending again.
+            if round_number:
+                time.sleep(retry_wait(min(round_number - 1, 4), None))
+            try:
+                query = session.put(url, data=b"", headers={"Content-Range": f"bytes */{size}"})
+            except TRANSIENT:
+                continue
+            if query.status_code in (200, 201):
+                if sha256 is not None:
+                    with Sending(path, size, lambda _: None) as whole_file:
+                        _check_unchanged(path, sha256, whole_file.sha256)
                 return
-            if response.status_code not in RETRIED_STATUS and response.status_code != 308:
-                raise PushRejected(f"Upload of {path.name} was refused: {error_text(response)}.")
+            if query.status_code == 308:
+                received = query.headers.get("Range", "")
+                offset = int(received.rpartition("-")[2]) + 1 if received else 0
+            elif query.status_code in RETRIED_STATUS:
+                continue
+            else:
+                raise PushRejected(f"Upload of {path.name} was refused: {error_text(query)}.")
+        try:
+            headers = {"Content-Length": str(size - offset)}
+            if offset:
+                headers["Content-Range"] = f"bytes {offset}-{size - 1}/{size}"
+            with Sending(path, offset, sent) as body:
+                response = session.put(url, data=body if size > offset else b"", headers=headers)
+                whole = body.sha256
         except TRANSIENT as error:
             LOGGER.info("upload of %s broke off (%s)", path.name, type(error).__name__)
-        # A failed round may still have arrived, in part or whole: ask before sending again.
-        time.sleep(retry_wait(min(round_number, 4), None))
-        try:
-            query = session.put(url, data=b"", headers={"Content-Range": f"bytes */{size}"})
-        except TRANSIENT:
             continue
-        if query.status_code in (200, 201):
+        if response.status_code in (200, 201):
+            if sha256 is not None:
+                _check_unchanged(path, sha256, whole)
             return
-        if query.status_code == 308:
-            received = query.headers.get("Range", "")
-            offset = int(received.rpartition("-")[2]) + 1 if received else 0
-        elif query.status_code not in RETRIED_STATUS:
-            raise PushRejected(f"Upload of {path.name} was refused: {error_text(query)}.")
+        if response.status_code not in RETRIED_STATUS and response.status_code != 308:
+            raise PushRejected(f"Upload of {path.name} was refused: {error_text(response)}.")
     raise RemoteUnavailable(
         f"Upload of {path.name} ({size} bytes) did not complete.", "Run the same command again."
     )
+
+
+def _check_unchanged(path: Path, expected: str, found: str) -> None:
+    if found != expected:
+        raise ConfigError(
+            f"{path} changed while it was sent; nothing was published.",
+            "Run the same command again once it is written.",
+        )
 
 
 def download(

@@ -17,7 +17,7 @@ from harness.commands.push import prepare, required_datasets
 from harness.commands.watch import follow
 from harness.emulator import State
 from harness.ledger import utc_now
-from harness.package import publish
+from harness.publishing import publish
 from harness.records import KernelBuild, Run, RunSpec, RunState
 from harness.registry import competition_by_slug
 from harness.render import CODE_FILE

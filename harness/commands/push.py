@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 
 from harness.errors import ConfigError, HarnessError, PushRejected
 from harness.ledger import utc_now
-from harness.package import build_code, build_weights, publish
+from harness.package import packer_for
+from harness.publishing import publish_dataset
 from harness.records import DatasetBuild, KernelBuild, Run, RunSpec, RunState
 from harness.registry import load_competition, load_strategies, load_strategy
 from harness.remote import SourcesIgnored
@@ -63,7 +64,7 @@ def required_weights(bench: Workbench, strategy: Strategy, backbone: str) -> Dat
     Raises:
         ConfigError: The weights are nowhere.
     """
-    build = build_weights(bench.settings.workspace, bench.settings.datasets_folder, backbone)
+    build = packer_for(bench.settings).weights(backbone)
     if build is not None:
         return build
     if strategy.internet and bench.settings.remote == "kaggle":
@@ -143,8 +144,7 @@ def publish_code(bench: Workbench) -> None:
     """Publish the record of what was rendered. No script reads it, so its failure is only told."""
     try:
         with bench.locked("code"):
-            code = build_code(bench.settings.workspace, bench.settings.datasets_folder)
-            publish(code, bench.remote, bench.ledger, bench.owner, bench.progress, wait=False)
+            publish_dataset(bench, packer_for(bench.settings).code(), wait=False)
     except HarnessError as error:
         bench.progress(f"note: the code dataset was not published: {error}")
 
@@ -165,7 +165,7 @@ def _push_one(bench: Workbench, item: Prepared, force: bool) -> PushResult:
     versions = {
         dataset.slug: {
             "digest": dataset.digest,
-            "version": publish(dataset, remote, ledger, bench.owner, bench.progress),
+            "version": publish_dataset(bench, dataset).version,
         }
         for dataset in item.datasets
     }

@@ -12,7 +12,7 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -279,6 +279,7 @@ def create(
                 f'The requested title "{title}" is already in use by a dataset. '
                 "Please choose another title."
             )
+        content = _within_quota(db, options, user, content)
         now = state.clock.now()
         dataset = db.execute(
             "INSERT INTO datasets(owner, slug, title, subtitle, description, license, private,"
@@ -321,11 +322,28 @@ def create_version(
         last = db.execute(
             "SELECT max(number) FROM dataset_versions WHERE dataset = ?", (dataset["id"],)
         ).fetchone()[0]
+        content = _within_quota(db, options, user, content)
         if delete_old:
             db.execute("UPDATE dataset_versions SET hidden = 1 WHERE dataset = ?", (dataset["id"],))
         _add_version(db, options, state.clock.now(), dataset["id"], last + 1, notes, content)
         use_tokens(db, [item.token for item in new])
     return int(last) + 1
+
+
+def _within_quota(
+    db: sqlite3.Connection, options: Options, user: str, content: Snapshot
+) -> Snapshot:
+    """Give the content, marked as failing when the account has no room for it."""
+    used = db.execute(
+        "SELECT coalesce(sum(f.size), 0) FROM dataset_files f"
+        " JOIN dataset_versions v ON v.id = f.version JOIN datasets d ON d.id = v.dataset"
+        " WHERE d.owner = ? AND v.failure = ''",
+        (user,),
+    ).fetchone()[0]
+    size = sum(file.size for file in content.files)
+    if 0 < options.dataset_quota_bytes < used + size:
+        return replace(content, failure=content.failure or "The dataset quota is used up")
+    return content
 
 
 def _add_version(

@@ -59,6 +59,8 @@ SWITCHES: dict[str, tuple[str, str, dict[str, Any]]] = {
         {"body": {"status": "BLOBS_RECEIVED"}},
     ),
     "dataset-failed": (f"{_DATASETS}/GetDatasetStatus", "answer", {"body": {"status": "FAILED"}}),
+    # A full quota shows in one of two ways: the processing fails, or nothing is there afterwards.
+    "dataset-vanishes": (f"{_DATASETS}/GetDataset*", "error", {"status": 404}),
     "version-lag": (f"{_DATASETS}/GetDataset", "patch", {"body": {"currentVersionNumber": 1}}),
     "new-version-404": (f"{_DATASETS}/ListDatasetFiles", "error", {"status": 404}),
     "create-500": (f"{_DATASETS}/CreateDataset", "error", {"status": 500}),

@@ -34,6 +34,8 @@ class Options:
         max_running: Kernels that really run at once; 0 means half the cores.
         dataset_delay_s: Seconds from creation to READY.
         dataset_polls: Status polls before READY, counted after the delay.
+        dataset_quota_bytes: What an account's datasets may hold together; a version beyond it is
+            accepted and its processing then fails, as on the service. 0 means no limit.
         submission_delay_s: Seconds a submission shows as PENDING.
         submission_polls: Times a submission shows as PENDING.
         kernel_polls: -1 runs kernels; N >= 0 runs nothing and completes a session after N polls.
@@ -59,6 +61,7 @@ class Options:
     max_running: int = 0
     dataset_delay_s: float = 0.3
     dataset_polls: int = 0
+    dataset_quota_bytes: int = 0
     submission_delay_s: float = 0.0
     submission_polls: int = 0
     kernel_polls: int = -1

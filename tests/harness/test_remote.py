@@ -21,7 +21,8 @@ from harness.errors import (
     SubmissionInvalid,
 )
 from harness.ledger import Ledger
-from harness.package import build_dataset, publish
+from harness.package import build_dataset
+from harness.publishing import publish
 from harness.records import Handle, KernelBuild, RunSpec, RunState
 from harness.remote import Credentials, KaggleRemote, OutputListing, log_text
 

@@ -1,0 +1,163 @@
+"""Package: make dataset folders, say what changed, and publish what did when asked to."""
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.errors import ConfigError, ContractError, HarnessError
+from harness.package import ABOUT, CODE_SLUG, Packer, disk_error, packer_for
+from harness.publishing import publish_dataset
+from harness.records import DatasetBuild, Run, RunState, slugify, to_json
+from harness.registry import did_you_mean
+from harness.workbench import Workbench
+from kernels.config import weights_slug
+from kernels.contract import CHECKPOINT_FOLDER, METRICS_FILE, MODEL_FILE, sha256_file, write_json
+
+
+@dataclass(frozen=True)
+class PackageResult:
+    """One dataset after a packaging run."""
+
+    slug: str
+    build: DatasetBuild | None
+    state: str  # new, changed, current, sent, processing or refused
+    version: int | None = None  # of the remote, as the ledger or the publish has it
+    sent: int = 0  # bytes that went out
+    error: HarnessError | None = None
+
+
+def package(
+    bench: Workbench,
+    names: Sequence[str] = (),
+    *,
+    publish: bool = False,
+    rehash: bool = False,
+    pins: Sequence[str] = (),
+) -> list[PackageResult]:
+    """Build the named datasets, or all that have a folder and the code; publish them when asked.
+
+    A dataset that must not be published does not keep the others from it.
+
+    Args:
+        names: Slugs, ``code``, or names of timm backbones.
+        rehash: Read every file, whatever the indexes say.
+        pins: Runs whose pulled checkpoints become datasets first.
+
+    Raises:
+        ConfigError: An unknown name, or a run that cannot be pinned; nothing was built then.
+    """
+    packer = packer_for(bench.settings, owner=bench.owner if publish else None, rehash=rehash)
+    pinned = [pin_run(bench, name) for name in pins]
+    slugs = [find_slug(packer, name) for name in names] or (
+        [] if pinned else [CODE_SLUG, *(slug for slug in packer.slugs() if slug != CODE_SLUG)]
+    )
+    results = []
+    for slug in dict.fromkeys([*pinned, *slugs]):
+        try:
+            build = packer.code() if slug == CODE_SLUG else packer.folder(slug)
+        except HarnessError as error:
+            results.append(PackageResult(slug, None, "refused", error=error))
+            continue
+        if not publish:
+            state, version = known_state(bench, build)
+            results.append(PackageResult(slug, build, state, version))
+            continue
+        try:
+            done = publish_dataset(bench, build)
+        except HarnessError as error:
+            results.append(PackageResult(slug, build, "refused", error=error))
+        else:
+            results.append(PackageResult(slug, build, done.state, done.version, done.sent))
+    return results
+
+
+def known_state(bench: Workbench, build: DatasetBuild) -> tuple[str, int | None]:
+    """What the ledger knows of a build on the chosen remote, without asking it."""
+    handle = bench.ledger.dataset_handle(bench.settings.remote, build.slug)
+    history = (
+        bench.ledger.dataset_history(bench.settings.remote, handle) if handle is not None else []
+    )
+    versions = [version for _, version in history if version is not None]
+    newest = max(versions, default=None)
+    if (build.digest, newest) in history and newest is not None:
+        return "current", newest
+    return ("changed" if versions else "new"), newest
+
+
+def find_slug(packer: Packer, name: str) -> str:
+    """The dataset that a name on the command line means (ConfigError names the known ones)."""
+    known = packer.slugs()
+    if name == "code":
+        return CODE_SLUG
+    if name in known or name == CODE_SLUG:
+        return name
+    if weights_slug(name) in known:
+        return weights_slug(name)
+    raise did_you_mean("dataset", name, ["code", *known])
+
+
+def pin_run(bench: Workbench, run_id: str) -> str:
+    """Make a dataset folder of a pulled run's checkpoints; its slug.
+
+    The files are links where the disk allows it. A later run with ``needs`` mounts a kernel's output
+    directly: pinning is for what shall outlive the kernel, or go to another account's kernels.
+
+    Raises:
+        ConfigError: The run is not complete, or wrote no checkpoint.
+        ContractError: Checkpoints were not pulled, or are not what the run wrote.
+    """
+    run = bench.ledger.run(run_id)
+    if run.state is not RunState.COMPLETE:
+        raise ConfigError(f"{run_id} is {run.state.lower()}; only a complete run can be pinned.")
+    wanted = [
+        (file, local)
+        for file, local in bench.ledger.outputs(run_id)
+        if file.path.startswith(f"{CHECKPOINT_FOLDER}/") or file.path in (MODEL_FILE, METRICS_FILE)
+    ]
+    if not any(file.path != METRICS_FILE for file, _ in wanted):
+        raise ConfigError(f"{run_id} wrote no checkpoints.", "See what it wrote: harness runs")
+    slug = slugify(f"checkpoints-{run_id}")
+    folder = bench.settings.datasets_folder / slug
+    try:
+        for file, _ in wanted:
+            source = bench.outputs_folder(run) / file.path
+            if not source.is_file():
+                raise ContractError(
+                    f"{run_id}: {file.path} is not on this disk.",
+                    f"Fetch it with: harness pull {run_id} --checkpoints",
+                )
+            if source.stat().st_size != file.size or sha256_file(source) != file.sha256:
+                raise ContractError(
+                    f"{run_id}: {file.path} is not what the run wrote.",
+                    f"Fetch it again: harness pull {run_id} --checkpoints",
+                )
+            _link_or_copy(source, folder / file.path)
+        write_json(folder / ABOUT, {"about": f"Checkpoints of run {run_id}.", "producer": _of(run)})
+    except OSError as error:
+        raise disk_error(folder, error) from error
+    return slug
+
+
+def _of(run: Run) -> dict[str, object]:
+    return {
+        "run": run.run_id,
+        "kernel": str(run.kernel),
+        "script_sha256": run.script_sha256,
+        "commit": run.commit,
+        "spec": to_json(run.spec),
+    }
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    if target.is_file() and target.samefile(source):
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = target.with_name(f".{target.name}.part")
+    draft.unlink(missing_ok=True)
+    try:
+        os.link(source, draft)
+    except OSError:
+        shutil.copyfile(source, draft)
+    draft.replace(target)
