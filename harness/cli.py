@@ -17,11 +17,8 @@ from harness import __version__
 from harness.cli_blend import BLEND_COMMANDS
 from harness.cli_common import bench_for, common_options
 from harness.cli_local import Ordered, local
-<<<<<<< HEAD
-from harness.cli_report import REPORT_COMMANDS
-=======
 from harness.cli_packages import PACKAGE_COMMANDS
->>>>>>> 647c63c (package: hash only what changed, refuse secrets and films, publish verified and resumable)
+from harness.cli_report import REPORT_COMMANDS
 from harness.errors import ConfigError, HarnessError
 
 if TYPE_CHECKING:
@@ -733,13 +730,6 @@ def status(remote: str | None, profile: str | None, as_json: bool) -> None:
         click.echo(f"Next: {result.next_step}")
 
 
-<<<<<<< HEAD
-for command in (*BLEND_COMMANDS, *REPORT_COMMANDS):
+for command in (*BLEND_COMMANDS, *PACKAGE_COMMANDS, *REPORT_COMMANDS):
     main.add_command(command)
-=======
-for blend_command in BLEND_COMMANDS:
-    main.add_command(blend_command)
-for package_command in PACKAGE_COMMANDS:
-    main.add_command(package_command)
->>>>>>> 647c63c (package: hash only what changed, refuse secrets and films, publish verified and resumable)
 main.add_command(local)
