@@ -19,6 +19,7 @@ from harness.cli_common import bench_for, common_options
 from harness.cli_local import Ordered, local
 from harness.cli_packages import PACKAGE_COMMANDS
 from harness.cli_report import REPORT_COMMANDS
+from harness.cli_results import results
 from harness.errors import ConfigError, HarnessError
 
 if TYPE_CHECKING:
@@ -732,4 +733,5 @@ def status(remote: str | None, profile: str | None, as_json: bool) -> None:
 
 for command in (*BLEND_COMMANDS, *PACKAGE_COMMANDS, *REPORT_COMMANDS):
     main.add_command(command)
+main.add_command(results)
 main.add_command(local)

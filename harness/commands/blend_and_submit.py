@@ -83,6 +83,7 @@ class Options:
     reuse_identical: bool = (
         False  # ranks equal to an earlier submission: take that one, do not block
     )
+    label: str | None = None  # in the file's name; None: the method
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ def blend_and_submit(
         list(sample[competition.id_column]),
         lambda name: read_member_test(bench, lineup.sources[name], competition),
     )
-    csv = write_submission(bench, competition, blend.method, predictions)
+    csv = write_submission(bench, competition, options.label or blend.method, predictions)
     validation = Validation(lineup.table, blend.chosen.nested, rows_digest(lineup.table))
     findings = file_findings(
         read_submission(csv, competition.id_column),
@@ -211,14 +212,14 @@ def _texts(notes: Sequence[str], findings: Sequence[Finding]) -> tuple[str, ...]
 
 
 def write_submission(
-    bench: Workbench, competition: Competition, method: str, predictions: "pd.DataFrame"
+    bench: Workbench, competition: Competition, label: str, predictions: "pd.DataFrame"
 ) -> Path:
-    """The blend as <date>-<name>.csv. Equal bytes written today are found again, not written twice."""
+    """The blend as <date>-<label>-<hash>.csv. Equal bytes written today are found again, not written twice."""
     folder = bench.settings.submissions_folder / competition.slug
     folder.mkdir(parents=True, exist_ok=True)
     data = csv_bytes(predictions)
     day = datetime.now(UTC).strftime("%Y-%m-%d")
-    name = f"{day}-{method}-{hashlib.sha256(data).hexdigest()[:8]}.csv"
+    name = f"{day}-{label}-{hashlib.sha256(data).hexdigest()[:8]}.csv"
     path = folder / name
     temporary = path.with_suffix(".part")
     temporary.write_bytes(data)
