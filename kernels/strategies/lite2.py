@@ -1,4 +1,4 @@
-"""tf_efficientnet_lite2, self-trained inside the folds: the recipe of lite0 at 260 pixels."""
+"""tf_efficientnet_lite2: the recipe of lite0 at 260 pixels."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ LITE2 = replace(DISTIL, backbone="tf_efficientnet_lite2.in1k", image_size=260)
 
 STRATEGY = Strategy(
     name="lite2",
-    title="EfficientNet-lite2, self-trained",
+    title="EfficientNet-lite2, last stages tuned",
     competition="masked_xray",
     pipeline="distil",
     profiles=Profiles(full=LITE2, cpu=LITE2, small=distil_rehearsal(LITE2)),
