@@ -15,6 +15,7 @@ import click
 
 from harness import __version__
 from harness.cli_blend import BLEND_COMMANDS
+from harness.cli_chain import CHAIN_COMMANDS
 from harness.cli_common import bench_for, common_options
 from harness.cli_local import Ordered, local
 from harness.cli_packages import PACKAGE_COMMANDS
@@ -360,7 +361,8 @@ def push(
 ) -> None:
     """Render strategies, make their datasets current, start their kernels.
 
-    The same bytes are never started twice unless asked with --force.
+    The same bytes are never started twice unless asked with --force. A strategy that starts from another
+    one's run brings that along and is queued until it has ended; so is what finds no free session.
 
     \b
     Examples:
@@ -368,9 +370,10 @@ def push(
       harness push linear_probe effnetv2_s --profile small
       harness push effnetv2_s --set train.epochs=12 --tag longer
       harness push ssl --fold 0 --seed 1
+      harness push ssl_finetune && harness tick --follow
       harness push --all --remote kaggle
     """
-    from harness.commands.push import PushResult, pushable
+    from harness.commands.push import PushResult, Waiting, pushable
     from harness.commands.push import push as run_push
     from harness.settings import choose_profile
     from harness.terminal import print_json
@@ -390,11 +393,15 @@ def push(
             parse_spec(bench.settings, name, variant, overrides, folds, seeds, tag)
             for name in dict.fromkeys(names)
         ]
-        results: list[PushResult] = []
+        results: list[PushResult | Waiting] = []
 
-        def pushed(result: PushResult) -> None:
+        def pushed(result: PushResult | Waiting) -> None:
             results.append(result)
-            if not as_json:
+            if as_json:
+                return
+            if isinstance(result, Waiting):
+                click.echo(f"{result.queued.spec.label()}: queued. {result.queued.reason}")
+            else:
                 print_push(result, bench.settings.remote)
 
         try:
@@ -404,13 +411,14 @@ def push(
                 print_json(results)
         if as_json:
             return
-        open_runs = [result for result in results if not result.run.state.is_final]
-        click.echo(
-            "Next: harness watch --follow"
-            if open_runs
-            else "Next: harness pull, or --force to run the same again",
-            err=True,
-        )
+        ran = [result for result in results if isinstance(result, PushResult)]
+        if len(ran) < len(results):
+            step = "harness tick --follow (pushes what is queued as soon as it can start)"
+        elif any(not result.run.state.is_final for result in ran):
+            step = "harness watch --follow"
+        else:
+            step = "harness pull, or --force to run the same again"
+        click.echo(f"Next: {step}", err=True)
 
 
 def print_push(result: "PushResult", remote: str) -> None:
@@ -731,7 +739,7 @@ def status(remote: str | None, profile: str | None, as_json: bool) -> None:
         click.echo(f"Next: {result.next_step}")
 
 
-for command in (*BLEND_COMMANDS, *PACKAGE_COMMANDS, *REPORT_COMMANDS):
+for command in (*CHAIN_COMMANDS, *BLEND_COMMANDS, *PACKAGE_COMMANDS, *REPORT_COMMANDS):
     main.add_command(command)
 main.add_command(results)
 main.add_command(local)

@@ -18,6 +18,7 @@ from harness.records import (
     Handle,
     ImportedMember,
     PackedFile,
+    QueuedSpec,
     Run,
     RunSpec,
     RunState,
@@ -25,7 +26,7 @@ from harness.records import (
     to_json,
 )
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 SCHEMA = """
 CREATE TABLE runs (
@@ -72,6 +73,13 @@ CREATE TABLE imports (
 );
 """,
     3: "ALTER TABLE runs ADD COLUMN unfinished TEXT",
+    4: """
+ALTER TABLE submissions ADD COLUMN kernel TEXT;
+CREATE TABLE queue (
+    remote TEXT NOT NULL, label TEXT NOT NULL, spec TEXT NOT NULL, force INTEGER NOT NULL,
+    created_at TEXT NOT NULL, reason TEXT NOT NULL, PRIMARY KEY (remote, label)
+);
+""",
 }
 
 
@@ -205,6 +213,53 @@ class Ledger:
         """Runs that pushed exactly this, newest last."""
         return [run for run in self.runs(remote) if run.digest == digest]
 
+    def forget_run(self, run_id: str) -> None:
+        """Take back the intent of a push that was refused before anything was made."""
+        with self._transaction():
+            self._db.execute("DELETE FROM runs WHERE run_id = ?", (run_id,))
+
+    # ---- queue -----------------------------------------------------------------------------------
+
+    def enqueue(self, item: QueuedSpec) -> None:
+        """Write what is to be pushed later; a spec that waits already keeps its place, with the new reason."""
+        with self._transaction():
+            self._db.execute(
+                "INSERT INTO queue VALUES (?,?,?,?,?,?) ON CONFLICT (remote, label) DO UPDATE SET "
+                "reason = excluded.reason, force = max(force, excluded.force)",
+                (
+                    item.remote,
+                    item.spec.label(),
+                    json.dumps(to_json(item.spec)),
+                    int(item.force),
+                    item.created_at,
+                    item.reason,
+                ),
+            )
+
+    def dequeue(self, remote: str, spec: RunSpec) -> bool:
+        """Take a spec out of the queue; whether it was there."""
+        with self._transaction():
+            done = self._db.execute(
+                "DELETE FROM queue WHERE remote = ? AND label = ?", (remote, spec.label())
+            )
+        return done.rowcount > 0
+
+    def queue(self, remote: str) -> list[QueuedSpec]:
+        """What waits to be pushed, oldest first."""
+        rows = self._db.execute(
+            "SELECT * FROM queue WHERE remote = ? ORDER BY created_at, rowid", (remote,)
+        )
+        return [
+            QueuedSpec(
+                row["remote"],
+                RunSpec.from_json(json.loads(row["spec"])),
+                bool(row["force"]),
+                row["created_at"],
+                row["reason"],
+            )
+            for row in rows
+        ]
+
     def retire(self, remote: str) -> None:
         """Rename a remote whose past is gone: its versions and references begin again at 1.
 
@@ -212,7 +267,7 @@ class Ledger:
         """
         name = f"{remote} until {utc_now()}"
         with self._transaction():
-            for table in ("runs", "datasets", "submissions"):
+            for table in ("runs", "datasets", "submissions", "queue"):
                 self._db.execute(f"UPDATE {table} SET remote = ? WHERE remote = ?", (name, remote))
 
     # ---- outputs ---------------------------------------------------------------------------------
@@ -345,7 +400,7 @@ class Ledger:
         """Write a submission's intent."""
         with self._transaction():
             self._db.execute(
-                "INSERT INTO submissions VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+                "INSERT INTO submissions VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
                 (
                     submission.submission_id,
                     submission.remote,
@@ -364,6 +419,7 @@ class Ledger:
                     submission.cv_score,
                     submission.cv_low,
                     submission.cv_high,
+                    submission.kernel,
                 ),
             )
 

@@ -230,6 +230,17 @@ class Run:
 
 
 @dataclass(frozen=True)
+class QueuedSpec:
+    """A push that waits for another run or for a free session. Rendered when its turn comes."""
+
+    remote: str
+    spec: RunSpec
+    force: bool
+    created_at: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Submission:
     """A file handed to the leaderboard. ``ref`` is the remote's number for it."""
 
@@ -250,6 +261,7 @@ class Submission:
     cv_score: float | None = None  # nested for a blend, out-of-fold for a single run
     cv_low: float | None = None
     cv_high: float | None = None
+    kernel: str | None = None  # of a code competition: the version whose output is submitted
 
 
 @dataclass(frozen=True)

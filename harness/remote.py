@@ -137,6 +137,10 @@ class ReadRefused(ConfigError):
         self.status = status
 
 
+class SessionsFull(PushRejected):
+    """The account runs as many kernels of this kind as it may: later it will go."""
+
+
 class SourcesIgnored(PushRejected):
     """A version was saved and runs, but without one of its inputs: it takes a session and must fail."""
 
@@ -234,12 +238,13 @@ class KaggleRemote:
             request.machine_shape = meta["machine_shape"]
         answer = self._write("push of " + str(build.handle), self._kernels.save_kernel, request)
         if answer.error:
-            hint = None
+            refusal = f"Push of {build.handle} was refused: {answer.error}"
             if "session count" in answer.error:
-                hint = (
-                    "Wait with: harness watch --follow. Then push again: what is there is skipped."
+                raise SessionsFull(
+                    refusal,
+                    "Wait with: harness watch --follow. Then push again: what is there is skipped.",
                 )
-            raise PushRejected(f"Push of {build.handle} was refused: {answer.error}", hint)
+            raise PushRejected(refusal)
         for kind in ("dataset", "competition", "kernel", "model"):
             ignored = list(getattr(answer, f"invalid_{kind}_sources") or [])
             if ignored:

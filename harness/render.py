@@ -1,8 +1,7 @@
 """A strategy and a run's spec become one script and its kernel-metadata.json. Pure: same input, same bytes."""
 
 import pprint
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Template
 
@@ -14,7 +13,12 @@ from kernels.config import AnyConfig, Profiles, Strategy, apply_overrides, check
 CODE_FILE = "script.py"
 GPU_SHAPE = "NvidiaTeslaT4"  # enable_gpu alone once gave a retired card: always name the machine
 LINE_WIDTH = 100
-TEMPLATE_NAMES = ("PROFILES", "SPEC", "DATASETS")  # what the template binds around the modules
+TEMPLATE_NAMES = (
+    "PROFILES",
+    "SPEC",
+    "DATASETS",
+    "UPSTREAM",
+)  # what the template binds around the modules
 
 
 def backbone_of(config: AnyConfig) -> str | None:
@@ -61,12 +65,18 @@ def render_kernel(
     owner: str,
     competition_slug: str,
     datasets: Mapping[str, str],
+    upstream: Mapping[str, Mapping[str, str]] | None = None,
+    kernel_sources: Sequence[str] = (),
+    dataset_sources: Sequence[str] = (),
 ) -> KernelBuild:
     """Everything that a push of this spec sends.
 
     Args:
         datasets: Slug -> content digest of each dataset the script reads; the digests are baked in and
             compared with what is mounted when the script starts.
+        upstream: Strategy -> ``slug`` and ``manifest_sha256`` of the run this one starts from, baked in.
+        kernel_sources: Handles of kernels whose outputs the script finds by a manifest.
+        dataset_sources: Handles of datasets, beside ``datasets``, that hold such outputs.
 
     Raises:
         BundleError: A module of kernels cannot become part of a script.
@@ -92,6 +102,9 @@ def render_kernel(
         profiles=pprint.pformat(profiles, width=LINE_WIDTH, sort_dicts=True),
         spec=pprint.pformat(to_json(spec), width=LINE_WIDTH, sort_dicts=True),
         datasets=pprint.pformat(dict(sorted(datasets.items())), width=LINE_WIDTH),
+        upstream=pprint.pformat(
+            {name: dict(run) for name, run in sorted((upstream or {}).items())}, width=LINE_WIDTH
+        ),
     )
     gpu = strategy.accelerator == "gpu" and spec.profile == "full"
     metadata = {
@@ -104,9 +117,12 @@ def render_kernel(
         "enable_gpu": gpu,
         "enable_tpu": False,
         "enable_internet": strategy.internet and spec.profile == "full",  # to fetch weights
-        "dataset_sources": [f"{owner}/{slug}" for slug in sorted(datasets)],
+        "dataset_sources": [
+            *(f"{owner}/{slug}" for slug in sorted(datasets)),
+            *sorted(set(dataset_sources)),
+        ],
         "competition_sources": [competition_slug],
-        "kernel_sources": [],
+        "kernel_sources": sorted(set(kernel_sources)),
         "model_sources": [],
         **({"machine_shape": GPU_SHAPE} if gpu else {}),
     }
@@ -118,8 +134,3 @@ def render_kernel(
         spec=spec,
         warnings=tuple(check_size(source)),
     )
-
-
-def respec(spec: RunSpec, **changes: object) -> RunSpec:
-    """The same spec with some parts replaced."""
-    return replace(spec, **changes)  # type: ignore[arg-type]

@@ -14,6 +14,7 @@ from harness.errors import ConfigError
 
 REMOTES = ("local", "kaggle")
 PROFILES = ("small", "cpu", "full")
+CHAINS = ("kernel", "pinned", "dataset")
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,9 @@ class Settings:
     remote: str = "local"
     profile: str | None = None  # None: full on Kaggle or with a GPU here, else cpu
     owner: str | None = None  # account that owns kernels and datasets; None: whoever is logged in
+    chain: str = (
+        "kernel"  # how a kernel gets another's output: mounted, pinned to a version, as a dataset
+    )
 
     @property
     def ledger_path(self) -> Path:
@@ -109,6 +113,9 @@ def load_settings(
         raise ConfigError(
             f"profile is {values['profile']!r}.", f"Choose one of: {', '.join(PROFILES)}."
         )
+    values["chain"] = values["chain"] or "kernel"
+    if values["chain"] not in CHAINS:
+        raise ConfigError(f"chain is {values['chain']!r}.", f"Choose one of: {', '.join(CHAINS)}.")
     state = Path(values["state"] or ".harness")
     activate_workspace(workspace)
     return Settings(
@@ -117,6 +124,7 @@ def load_settings(
         remote=str(values["remote"]),
         profile=values["profile"],
         owner=values["owner"],
+        chain=values["chain"],
     )
 
 

@@ -460,6 +460,9 @@ class Strategy:
     packages: tuple[
         str, ...
     ] = ()  # what the kernel imports beyond numpy, pandas, scikit-learn, cv2
+    # Strategies whose finished run this one starts from, in the same profile: their kernels' outputs are
+    # mounted, and a config names a file of them (weights="tf_efficientnet_b0_ssl_backbone.pth").
+    needs: tuple[str, ...] = ()
 
 
 def fits_type(value: Any, hint: Any) -> bool:

@@ -369,24 +369,28 @@ def submit_file(
 
 def settle_earlier(bench: Workbench, competition: Competition, digest: str) -> Submission | None:
     """The submission of these bytes that is in, or None. Unanswered ones are looked up by their nonce."""
-    remote, ledger = bench.remote, bench.ledger
     submission = None
-    for earlier in ledger.submissions(remote.name, competition.slug):
+    for earlier in bench.ledger.submissions(bench.remote.name, competition.slug):
         if earlier.sha256 != digest or earlier.status == "REFUSED":
             continue
         if earlier.ref is None:
-            found = find_patiently(bench, competition.slug, earlier.nonce)
-            if found is None:
-                ledger.update_submission(
-                    earlier.submission_id, status="REFUSED", error="cut off before it arrived"
-                )
-                continue
-            earlier = ledger.update_submission(
-                earlier.submission_id, ref=found.ref, status="PENDING"
-            )
-        if earlier.status != "ERROR":
+            earlier = settle_submission(bench, earlier)
+        if earlier.status not in ("ERROR", "REFUSED"):
             submission = earlier
     return submission
+
+
+def settle_submission(bench: Workbench, submission: Submission) -> Submission:
+    """Find out by its nonce whether an unanswered submission arrived: PENDING, else REFUSED.
+
+    The caller holds the competition's submission lock: else it may be on its way in another process.
+    """
+    found = find_patiently(bench, submission.competition, submission.nonce)
+    if found is None:
+        return bench.ledger.update_submission(
+            submission.submission_id, status="REFUSED", error="cut off before it arrived"
+        )
+    return bench.ledger.update_submission(submission.submission_id, ref=found.ref, status="PENDING")
 
 
 def find_patiently(bench: Workbench, slug: str, nonce: str) -> "SubmissionStatus | None":

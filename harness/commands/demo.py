@@ -20,10 +20,10 @@ from harness.commands.blend_and_submit import (
 )
 from harness.commands.local import add_competition
 from harness.commands.pull import pull
-from harness.commands.push import push
+from harness.commands.push import PushResult, Waiting, push
 from harness.commands.watch import follow
 from harness.errors import HarnessError
-from harness.records import Run, RunSpec, Submission
+from harness.records import Run, RunSpec, RunState, Submission
 from harness.registry import competition_by_slug, load_strategy
 from harness.render import backbone_of
 from harness.settings import Settings, with_state
@@ -88,13 +88,18 @@ def demo(
     specs = [RunSpec(strategy=name, profile=profile) for name in strategies]
     with open_workbench(settings, progress) as bench:
         progress(f"packaging, rendering and pushing {', '.join(strategies)} to the local Kaggle")
-        pushed = [result.run for result in push(bench, specs)]
-        runs = follow(
-            bench,
-            lambda run: progress(f"{run.run_id}: {run.state.lower()}"),
-            logged,
-            pushed,
-        )
+        runs: list[Run] = []
+        left = specs
+        while left and all(run.state is RunState.COMPLETE for run in runs):
+            pushed = push(bench, left)
+            runs += follow(
+                bench,
+                lambda run: progress(f"{run.run_id}: {run.state.lower()}"),
+                logged,
+                [item.run for item in pushed if isinstance(item, PushResult)],
+            )
+            # More than the sessions hold, or what starts from another one.
+            left = [item.queued.spec for item in pushed if isinstance(item, Waiting)]
         progress("pulling outputs and checking them against the run contract")
         results = pull(bench, runs)
         for result in results:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from harness.commands.chain import output_dataset
 from harness.commands.local import add_competition, find_competition_folder
 from harness.commands.pull import pull
 from harness.commands.push import prepare, required_datasets
@@ -95,6 +96,9 @@ def dry_run(bench: Workbench, spec: RunSpec, logged: Callable[[str], None]) -> D
     add_competition(settings, competition, data, solution)
     small = replace(spec, profile=REHEARSAL_PROFILE, overrides=(), folds=None, seeds=None)
     extra = [d for d in required_datasets(bench, item.strategy, small) if d not in item.datasets]
+    if spec.profile == REHEARSAL_PROFILE and bench.settings.chain != "dataset":
+        # No kernel has run there. In another profile than the rehearsal's the script wants none of them.
+        extra += [output_dataset(bench, upstream.run) for upstream in item.upstream]
     with open_workbench(settings, bench.progress, KERNEL_ENVIRONMENT) as rehearsal:
         remote = rehearsal.remote
         for dataset in (*item.datasets, *extra):
@@ -106,6 +110,7 @@ def dry_run(bench: Workbench, spec: RunSpec, logged: Callable[[str], None]) -> D
                 **item.build.metadata,
                 "id": f"{remote.owner}/{item.build.handle.slug}",
                 "dataset_sources": [f"{remote.owner}/{d.slug}" for d in (*item.datasets, *extra)],
+                "kernel_sources": [],
             },
         )
         run = rehearsal.ledger.add_run(

@@ -1,22 +1,33 @@
 """Push: render a strategy, make its datasets current, start its kernel, remember it.
 
 The intent is in the ledger before anything is sent. A push that was cut off is settled by asking the
-remote for the kernel's source: nothing is pushed twice, and an equal digest is "already there".
+remote for the kernel's source: nothing is pushed twice, and an equal digest is "already there". What
+cannot start yet, because of a run it starts from or for want of a free session, is queued for tick.
 """
 
 import hashlib
 import json
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from harness.commands.chain import (
+    ENDED_BADLY,
+    UPSTREAM_KEY,
+    NotReady,
+    Upstream,
+    find_upstream,
+    mounts_of,
+    with_upstream,
+)
 from harness.errors import ConfigError, HarnessError, PushRejected
 from harness.ledger import utc_now
 from harness.package import packer_for
 from harness.publishing import publish_dataset
-from harness.records import DatasetBuild, KernelBuild, Run, RunSpec, RunState
+from harness.records import DatasetBuild, KernelBuild, QueuedSpec, Run, RunSpec, RunState
 from harness.registry import load_competition, load_strategies, load_strategy
-from harness.remote import SourcesIgnored
+from harness.remote import SessionsFull, SourcesIgnored
 from harness.render import CODE_FILE, backbones_of, configure, render_kernel
 from harness.workbench import DATA_KEY, Workbench, git_state
 from kernels.config import Strategy, weights_slug
@@ -36,6 +47,14 @@ class PushResult:
 
 
 @dataclass(frozen=True)
+class Waiting:
+    """A strategy that could not start yet and is in the queue, with the reason."""
+
+    queued: QueuedSpec
+    waits: bool = True  # it will be able to start without anybody's help
+
+
+@dataclass(frozen=True)
 class Prepared:
     """A strategy ready to be pushed or rehearsed, with the datasets its script reads."""
 
@@ -43,6 +62,7 @@ class Prepared:
     build: KernelBuild
     competition: str
     datasets: tuple[DatasetBuild, ...]
+    upstream: tuple[Upstream, ...] = ()
 
 
 def required_datasets(bench: Workbench, strategy: Strategy, spec: RunSpec) -> list[DatasetBuild]:
@@ -77,11 +97,21 @@ def required_weights(bench: Workbench, strategy: Strategy, backbone: str) -> Dat
     )
 
 
-def prepare(bench: Workbench, spec: RunSpec) -> Prepared:
-    """Render a spec with the digests of the datasets it needs. Sends nothing."""
+def prepare(bench: Workbench, spec: RunSpec, draft: bool = False) -> Prepared:
+    """Render a spec with the digests of the datasets it needs and of the runs it starts from.
+
+    Args:
+        draft: Leave out the runs it starts from, which need not have ended: shows what is wrong with the
+            rest before anything is sent.
+
+    Raises:
+        NotReady: A run that it starts from has not finished.
+    """
     strategy = load_strategy(bench.settings.workspace, spec.strategy, spec.variant)
     competition = load_competition(bench.settings.workspace, strategy.competition)
     datasets = required_datasets(bench, strategy, spec)
+    upstream = [] if draft else find_upstream(bench, strategy, spec)
+    kernels, outputs = mounts_of(bench, [item.run for item in upstream])
     build = render_kernel(
         bench.settings.workspace,
         strategy,
@@ -89,8 +119,11 @@ def prepare(bench: Workbench, spec: RunSpec) -> Prepared:
         bench.owner,
         competition.slug,
         {item.slug: item.digest for item in datasets},
+        {item.need: item.baked() for item in upstream},
+        kernels,
+        [f"{bench.owner}/{item.slug}" for item in outputs],
     )
-    return Prepared(strategy, build, competition.slug, tuple(datasets))
+    return Prepared(strategy, build, competition.slug, (*datasets, *outputs), tuple(upstream))
 
 
 def pushable(bench: Workbench) -> tuple[tuple[str, ...], list[tuple[str, str]]]:
@@ -115,9 +148,11 @@ def push(
     bench: Workbench,
     specs: Sequence[RunSpec],
     force: bool = False,
-    pushed: Callable[[PushResult], None] = lambda _: None,
-) -> list[PushResult]:
-    """Push each spec. Everything is rendered, and its competition looked for, before anything is sent.
+    pushed: Callable[[PushResult | Waiting], None] = lambda _: None,
+) -> list[PushResult | Waiting]:
+    """Push each spec, after what it starts from. All are rendered before anything is sent.
+
+    A spec whose upstream run has not finished, or for which no session is free, waits in the queue.
 
     Args:
         force: Start a new version even if the same bytes run or have run already.
@@ -127,17 +162,49 @@ def push(
         ConfigError, BundleError: Before anything is sent.
         PushRejected, RemoteUnavailable: From the first push that fails; those before it are kept.
     """
-    prepared = [prepare(bench, spec) for spec in specs]
-    for slug in dict.fromkeys(item.competition for item in prepared):
+    asked = set(specs)
+    drafts = [prepare(bench, spec, draft=True) for spec in with_upstream(bench, specs)]
+    for slug in dict.fromkeys(item.competition for item in drafts):
         bench.remote.check_competition(slug)
-    results = []
-    for item in prepared:
-        # From the look at what is there to the confirmation nobody else may push this kernel.
-        with bench.locked(f"push-{item.build.handle.slug}"):
-            results.append(_push_one(bench, item, force))
-        pushed(results[-1])
-    publish_code(bench)
+    results: list[PushResult | Waiting] = []
+    full: dict[bool, str] = {}
+    for draft in drafts:
+        result = push_or_queue(bench, draft, force and draft.build.spec in asked, full)
+        results.append(result)
+        pushed(result)
+    if any(isinstance(result, PushResult) for result in results):
+        publish_code(bench)
     return results
+
+
+def push_or_queue(
+    bench: Workbench, draft: Prepared, force: bool, full: dict[bool, str]
+) -> PushResult | Waiting:
+    """Push one spec, or put it into the queue with the reason. A pushed one leaves the queue.
+
+    Args:
+        full: By whether a GPU is wanted, the service's words when no session of that kind was free;
+            filled in and looked at, so that it is asked once.
+    """
+    spec, gpu = draft.build.spec, bool(draft.build.metadata["enable_gpu"])
+    waits = True
+    try:
+        item = prepare(bench, spec) if draft.strategy.needs else draft
+        if gpu in full and not _is_there(bench, item, force):
+            reason = full[gpu]
+        else:
+            # From the look at what is there to the confirmation nobody else may push this kernel.
+            with bench.locked(f"push-{item.build.handle.slug}"):
+                result = _push_one(bench, item, force)
+            bench.ledger.dequeue(bench.settings.remote, spec)
+            return result
+    except NotReady as error:
+        reason, waits = error.message, error.waits
+    except SessionsFull as error:
+        reason = full[gpu] = error.message
+    waiting = QueuedSpec(bench.settings.remote, spec, force, utc_now(), reason)
+    bench.ledger.enqueue(waiting)
+    return Waiting(waiting, waits)
 
 
 def publish_code(bench: Workbench) -> None:
@@ -149,6 +216,16 @@ def publish_code(bench: Workbench) -> None:
         bench.progress(f"note: the code dataset was not published: {error}")
 
 
+def _is_there(bench: Workbench, item: Prepared, force: bool) -> Run | None:
+    """The run of exactly these bytes that is on its way or ended well, on today's data."""
+    data = bench.data_digest(item.competition)
+    for run in bench.ledger.runs_with_digest(bench.settings.remote, item.build.digest):
+        other_data = bench.has_other_data(run, data)
+        if not (run.state in ENDED_BADLY or other_data or run.failure or force):
+            return run
+    return None
+
+
 def _push_one(bench: Workbench, item: Prepared, force: bool) -> PushResult:
     build, remote, ledger = item.build, bench.remote, bench.ledger
     rehearsed_at = ledger.dry_run_passed(build.digest)
@@ -156,19 +233,23 @@ def _push_one(bench: Workbench, item: Prepared, force: bool) -> PushResult:
         # Also of other bytes: code may have changed since the push that was cut off.
         if run.state is RunState.INTENT and run.kernel.slug == build.handle.slug:
             settle_intent(bench, run)
+    there = _is_there(bench, item, force)
+    if there is not None:
+        return PushResult(there, rehearsed_at, build.warnings, already_there=True)
     data = bench.data_digest(item.competition)
-    for run in ledger.runs_with_digest(remote.name, build.digest):
-        ended_badly = run.state in (RunState.ERROR, RunState.CANCEL_ACKNOWLEDGED, RunState.REJECTED)
-        other_data = bench.has_other_data(run, data)
-        if not (ended_badly or other_data or run.failure or force):
-            return PushResult(run, rehearsed_at, build.warnings, already_there=True)
-    versions = {
+    versions: dict[str, object] = {
         dataset.slug: {
             "digest": dataset.digest,
             "version": publish_dataset(bench, dataset).version,
         }
         for dataset in item.datasets
     }
+    for start in item.upstream:
+        versions[UPSTREAM_KEY + start.need] = {
+            "digest": start.manifest_sha256, "run": start.run.run_id
+        }  # fmt: skip
+    if data is not None:
+        versions[DATA_KEY] = {"digest": data}
     commit, dirty = git_state(bench.settings.workspace)
     run = ledger.add_run(
         Run(
@@ -181,7 +262,7 @@ def _push_one(bench: Workbench, item: Prepared, force: bool) -> PushResult:
             script_sha256=build.script_sha256,
             commit=commit,
             dirty=dirty,
-            datasets=versions if data is None else {**versions, DATA_KEY: {"digest": data}},
+            datasets=versions,
             created_at=utc_now(),
             state=RunState.INTENT,
         )
@@ -203,6 +284,11 @@ def _push_one(bench: Workbench, item: Prepared, force: bool) -> PushResult:
             pushed_at=utc_now(),
             failure=error.message,
         )
+        raise
+    except SessionsFull:
+        # Nothing was made, and the same push comes again: it leaves no trace.
+        shutil.rmtree(folder, ignore_errors=True)
+        ledger.forget_run(run.run_id)
         raise
     except PushRejected as error:
         ledger.update_run(run.run_id, state=RunState.REJECTED, failure=error.message)

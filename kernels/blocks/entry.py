@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from kernels.blocks.outputs import OutputWriter
-from kernels.blocks.paths import check_datasets, find_competition, kaggle_paths
+from kernels.blocks.paths import check_datasets, find_competition, find_run_output, kaggle_paths
 from kernels.blocks.seed import seed_everything, worker_count
 from kernels.blocks.tables import Tables, groups_by_id, labels_of_test
-from kernels.config import AnyConfig, Competition, Profiles
+from kernels.config import AnyConfig, Competition, FeaturesConfig, Profiles
 
 PROFILE_VARIABLE = "HARNESS_PROFILE"
 TUNED_VARIABLE = "HARNESS_ALLOCATOR_TUNED"
@@ -84,6 +84,7 @@ def run_kernel(
     spec: dict[str, Any],
     datasets: dict[str, str],
     script: str,
+    upstream: dict[str, dict[str, str]] | None = None,
 ) -> None:
     """Run one strategy from its inputs to a sealed output folder.
 
@@ -93,6 +94,7 @@ def run_kernel(
         spec: What harness knows the run by (strategy, variant, profile, overrides, folds, seeds, tag).
         datasets: Slug -> content digest of every packaged dataset the script needs.
         script: ``__file__`` of the script; its sha256 goes into the manifest.
+        upstream: Strategy -> ``slug`` and ``manifest_sha256`` of the run this one starts from.
     """
     script_path = Path(script).resolve()
     tune_allocator(script_path)
@@ -111,6 +113,17 @@ def run_kernel(
     os.chdir(paths.working)  # reports of the working folder of script kernels conflict
     writer = OutputWriter(competition, paths)
     writer.datasets = check_datasets(paths, datasets)
+    rehearsal = (
+        profile != spec["profile"]
+    )  # upstream runs are of the spec's profile: other networks
+    for name, run in sorted((upstream or {}).items()):
+        if rehearsal:
+            say(f"rehearsal: {name} is not mounted; a network that starts from it starts at random")
+            if not isinstance(config, FeaturesConfig):
+                config = replace(config, weights="random")
+            continue
+        writer.datasets[name] = find_run_output(paths, run["slug"], run["manifest_sha256"])
+        say(f"starts from {name}: manifest {run['manifest_sha256'][:12]}, all files as they were")
     tables = read_tables(find_competition(paths, competition.slug))
     say(
         f"images: {len(tables.labelled)} labelled, {len(tables.unlabelled)} unlabelled, "

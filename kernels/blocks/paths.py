@@ -7,8 +7,11 @@ without a sandbox.
 
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from kernels.contract import MANIFEST_FILE, FileRecord, file_faults, is_safe_relative, sha256_file
 
 DATASET_MANIFEST = "PACKAGE_MANIFEST.json"
 
@@ -98,3 +101,57 @@ def check_datasets(paths: KagglePaths, expected: dict[str, str]) -> dict[str, Pa
             )
         found[slug] = folder
     return found
+
+
+def output_candidates(paths: KagglePaths, slug: str) -> Iterator[Path]:
+    """Folders where a kernel's output may be: by slug in either layout, then any with a manifest.
+
+    The latter finds it under another name: packaged as a dataset, in a folder of that. Competition data
+    is left out, it may hold a hundred thousand files.
+    """
+    yield from sorted(paths.input.glob(f"notebooks/*/{slug}"))
+    yield paths.input / slug
+    for depth in range(1, 5):
+        for manifest in sorted(paths.input.glob("/".join(["*"] * depth + [MANIFEST_FILE]))):
+            if manifest.relative_to(paths.input).parts[0] != "competitions":
+                yield manifest.parent
+
+
+def find_run_output(paths: KagglePaths, slug: str, manifest_sha256: str) -> Path:
+    """The mounted output of another kernel's run, by the hash of its manifest, every file checked.
+
+    Args:
+        slug: The kernel's slug, whoever owns it.
+        manifest_sha256: Of the run's manifest.json as harness pulled it.
+
+    Raises:
+        FileNotFoundError: Nothing of it is mounted (with the input tree).
+        ValueError: Another run of the kernel is mounted (both hashes named), or files of it are
+            missing or altered (the first one named).
+    """
+    other: tuple[Path, str] | None = None
+    for folder in output_candidates(paths, slug):
+        manifest = folder / MANIFEST_FILE
+        if not manifest.is_file():
+            continue
+        digest = sha256_file(manifest)
+        if digest != manifest_sha256:
+            if folder.name == slug:
+                other = (folder, digest)
+            continue
+        listed = json.loads(manifest.read_text(encoding="utf-8"))["files"]
+        records = [FileRecord(str(e["path"]), int(e["size"]), str(e["sha256"])) for e in listed]
+        faults = [f"{r.path} leaves the folder" for r in records if not is_safe_relative(r.path)]
+        faults = faults or file_faults(folder, records)
+        if faults:
+            raise ValueError(f"output of kernel {slug!r} at {folder}: {faults[0]}")
+        return folder
+    if other is not None:
+        raise ValueError(
+            f"stale output of kernel {slug!r}: the script was rendered for the run with manifest "
+            f"{manifest_sha256[:12]}, mounted at {other[0]} is {other[1][:12]}. Push again: it takes the "
+            "newest finished run."
+        )
+    raise FileNotFoundError(
+        f"the output of kernel {slug!r} is not mounted.\n" + describe_inputs(paths)
+    )

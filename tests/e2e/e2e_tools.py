@@ -38,13 +38,17 @@ class Workspace:
     def json(self, *arguments: str, **extra: str):
         return json.loads(self.run(*arguments, "--json", **extra).stdout)
 
-    def add_strategy(self, name: str, pipeline: str) -> None:
-        """A strategy whose pipeline is the given body of ``run(config, tables, writer)``."""
+    def add_strategy(self, name: str, pipeline: str, **values: object) -> None:
+        """A strategy whose pipeline is the given body of ``run(config, tables, writer)``.
+
+        ``values`` are further fields of Strategy.
+        """
+        more = "".join(f", {field}={value!r}" for field, value in values.items())
         kernels = self.folder / "kernels"
         (kernels / "strategies" / f"{name}.py").write_text(
             "from kernels.config import FeaturesConfig, Profiles, Strategy\n\n"
             f'STRATEGY = Strategy(name="{name}", title="{name} for a test", competition="masked_xray", '
-            f'pipeline="{name}", profiles=Profiles(FeaturesConfig(), FeaturesConfig(), FeaturesConfig()))\n'
+            f'pipeline="{name}", profiles=Profiles(FeaturesConfig(), FeaturesConfig(), FeaturesConfig()){more})\n'
         )
         body = "\n".join("    " + line for line in pipeline.splitlines())
         (kernels / "pipelines" / f"{name}.py").write_text(
