@@ -21,11 +21,9 @@ from harness.methods import (
     Fitted,
     Method,
     find_method,
-    from_space,
     is_scorable,
     methods_for,
     proportional_weights,
-    to_space,
 )
 from harness.outputs import RunOutputs
 from harness.records import Run, RunState
@@ -33,6 +31,7 @@ from harness.scoring import Evidence, Gain, Score
 from kernels.config import Competition
 from kernels.contract import FOLD_COLUMN, ID_COLUMN, PREDICTION_PREFIX, SEED_COLUMN
 from kernels.stats.metrics import find_metric
+from kernels.stats.spaces import from_space, to_space
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -14,9 +14,7 @@ import numpy as np
 from harness.members import Floats
 from kernels.stats.auc import auc_scores
 from kernels.stats.metrics import find_metric, score_metric
-from kernels.stats.ranks import ranks_within
 
-CLIP = 1e-6  # logits stay within +-13.8
 QUANTUM = (
     1e12  # predictions are rounded to 1e-12, so that sums of any order are exact and ties stay ties
 )
@@ -58,26 +56,6 @@ class Method:
     fit: Callable[[FitRows], Fitted]
     text: str  # one sentence for --explain
     is_fitted: bool = True  # False: weights do not depend on labels
-
-
-# ---- spaces --------------------------------------------------------------------------------------
-
-
-def to_space(predictions: Floats, space: str, seeds: np.ndarray, folds: np.ndarray) -> Floats:
-    """(N, T) predictions in a method's space; ranks are taken inside (seed, fold), as at test time."""
-    if space == "rank":
-        return np.asarray(ranks_within(predictions, (seeds, folds)))
-    if space == "logit":
-        clipped = np.clip(np.asarray(predictions, dtype=np.float64), CLIP, 1 - CLIP)
-        return np.asarray(np.log(clipped) - np.log1p(-clipped))
-    return predictions
-
-
-def from_space(mixed: Floats, space: str) -> Floats:
-    """The weighted sum as numbers in [0, 1]."""
-    if space == "logit":
-        return np.asarray(0.5 + 0.5 * np.tanh(0.5 * mixed))
-    return np.asarray(np.clip(mixed, 0.0, 1.0))
 
 
 # ---- scores of many candidates -------------------------------------------------------------------

@@ -93,6 +93,8 @@ class Competition:
     public_rows: int | None = None  # size of the leaderboard's public part, None when unknown
     max_daily_submissions: int = 5
     awards_medals: bool = False
+    hidden_rows: int | None = None  # of a code competition's hidden test, None when unknown
+    kernel_hours: float = 12.0  # that a submitted kernel may take
 
     def __post_init__(self) -> None:
         require(bool(self.target_columns), f"{self.slug}: target_columns is empty")
@@ -414,6 +416,34 @@ class DistilConfig:
 
 
 AnyConfig = FeaturesConfig | ProbeConfig | SimSiamConfig | SupervisedConfig | DistilConfig
+
+
+@dataclass(frozen=True)
+class MemberConfig:
+    """A finished run whose checkpoints an inference kernel loads."""
+
+    name: str  # the run's id
+    slug: str  # of the kernel whose output is mounted
+    manifest_sha256: str
+    weight: float
+    config: AnyConfig  # the run's own: films and views as it had them
+
+
+@dataclass(frozen=True)
+class InferenceConfig:
+    """Checkpoints to one blended submission, in a code competition: pipelines/inference.py."""
+
+    members: tuple[MemberConfig, ...]
+    method: str  # the blend's, for the log
+    space: str  # prob | rank | logit: what is added up
+    intercept: float
+    fallback: tuple[float, ...]  # for films that cannot be read, one for each target
+    device: str = "auto"  # auto | cpu | cuda, in place of the members' own
+
+    def __post_init__(self) -> None:
+        require(bool(self.members), "an inference kernel needs members")
+        require_one_of("space", self.space, ("prob", "rank", "logit"))
+        require_one_of("device", self.device, DEVICE_NAMES)
 
 
 @dataclass(frozen=True)

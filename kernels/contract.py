@@ -16,6 +16,7 @@ such entry and are of finished runs.
 import hashlib
 import json
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,13 @@ CHECKPOINT_FOLDER = "checkpoints"  # large; pulled on request only
 NEIGHBOURS_FOLDER = "neighbours"  # example pairs of a SimSiam run as pictures, named in PAIRS_FILE
 PAIRS_FILE = "pairs.json"
 SMALL_FILES = (MANIFEST_FILE, METRICS_FILE, OOF_FILE, TEST_FILE)  # what every run must have
+
+# The output of an inference kernel, which trains nothing: its manifest says so under "kind".
+INFERENCE_KIND = "inference"
+INFERENCE_FILES = (MANIFEST_FILE, METRICS_FILE, SUBMISSION_FILE)
+
+# Models that predict by themselves; one for each (seed, fold).
+CHECKPOINT_CELL = re.compile(CHECKPOINT_FOLDER + r"/[^/]*_seed(\d+)_fold(\d+)\.(?:pth|json)")
 
 ID_COLUMN = "id"
 SEED_COLUMN = "seed"
@@ -136,6 +144,12 @@ def resume_of(manifest: dict[str, Any]) -> Resume | None:
         raise ValueError(f"{MANIFEST_FILE}: 'resume' of an unfinished run is malformed") from error
 
 
+def checkpoint_cell(path: str) -> tuple[int, int] | None:
+    """(seed, fold) of a model by its path below the output folder; None for other files."""
+    match = CHECKPOINT_CELL.fullmatch(path)
+    return (int(match[1]), int(match[2])) if match else None
+
+
 def sha256_file(path: Path) -> str:
     """SHA-256 of a file's bytes, in hex, read in pieces."""
     with path.open("rb") as handle:
@@ -212,7 +226,7 @@ def manifest_faults(manifest: Any) -> list[str]:
         return [*faults, str(error)]
     faults += [
         f"{MANIFEST_FILE} does not list {name}"
-        for name in SMALL_FILES
+        for name in (INFERENCE_FILES if manifest.get("kind") == INFERENCE_KIND else SMALL_FILES)
         if finished and name != MANIFEST_FILE and name not in seen
     ]
     return faults

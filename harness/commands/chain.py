@@ -66,6 +66,12 @@ def newest_run(bench: Workbench, spec: RunSpec) -> Run | None:
     return found
 
 
+def unfinished_run(bench: Workbench, spec: RunSpec) -> Run | None:
+    """The run that a push of this spec goes on from: it stopped at its time budget, and none came after."""
+    run = newest_run(bench, spec)
+    return run if run is not None and run.unfinished is not None else None
+
+
 def with_upstream(bench: Workbench, specs: Sequence[RunSpec]) -> list[RunSpec]:
     """The specs with what they need before them, unless that has run, runs or is queued.
 
@@ -119,6 +125,12 @@ def find_upstream(bench: Workbench, strategy: Strategy, spec: RunSpec) -> list[U
             raise NotReady(
                 f"{label}: {run.run_id} is {run.state.lower()}.",
                 "Wait with: harness tick --follow",
+                waits=True,
+            )
+        if run.unfinished is not None:
+            raise NotReady(
+                f"{label}: {run.run_id} is unfinished, {run.unfinished}.",
+                "It goes on with: harness tick --follow",
                 waits=True,
             )
         found.append(Upstream(need, run, manifest_digest(bench, run)))

@@ -19,6 +19,7 @@ from harness.commands.chain import (
     Upstream,
     find_upstream,
     mounts_of,
+    unfinished_run,
     with_upstream,
 )
 from harness.errors import ConfigError, HarnessError, PushRejected
@@ -111,7 +112,11 @@ def prepare(bench: Workbench, spec: RunSpec, draft: bool = False) -> Prepared:
     competition = load_competition(bench.settings.workspace, strategy.competition)
     datasets = required_datasets(bench, strategy, spec)
     upstream = [] if draft else find_upstream(bench, strategy, spec)
-    kernels, outputs = mounts_of(bench, [item.run for item in upstream])
+    mounted = [item.run for item in upstream]
+    earlier = unfinished_run(bench, spec)
+    if earlier is not None and not draft:
+        mounted.append(earlier)  # the script finds it there by itself, and goes on
+    kernels, outputs = mounts_of(bench, mounted)
     build = render_kernel(
         bench.settings.workspace,
         strategy,
@@ -189,7 +194,7 @@ def push_or_queue(
     spec, gpu = draft.build.spec, bool(draft.build.metadata["enable_gpu"])
     waits = True
     try:
-        item = prepare(bench, spec) if draft.strategy.needs else draft
+        item = prepare(bench, spec)
         if gpu in full and not _is_there(bench, item, force):
             reason = full[gpu]
         else:
@@ -221,7 +226,8 @@ def _is_there(bench: Workbench, item: Prepared, force: bool) -> Run | None:
     data = bench.data_digest(item.competition)
     for run in bench.ledger.runs_with_digest(bench.settings.remote, item.build.digest):
         other_data = bench.has_other_data(run, data)
-        if not (run.state in ENDED_BADLY or other_data or run.failure or force):
+        ended = run.state in ENDED_BADLY or run.failure or run.unfinished
+        if not (ended or other_data or force):
             return run
     return None
 

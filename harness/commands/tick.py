@@ -19,8 +19,9 @@ from harness.commands.push import (
     push_or_queue,
 )
 from harness.commands.watch import FIRST_WAIT_S, LONGEST_WAIT_S, OUTAGE_S, refresh
-from harness.errors import HarnessError, PushRejected, RemoteUnavailable
-from harness.records import QueuedSpec, Run, RunState, to_json
+from harness.errors import HarnessError, PushRejected, RemoteUnavailable, RunFailed
+from harness.ledger import utc_now
+from harness.records import QueuedSpec, Run, RunSpec, RunState, to_json
 from harness.registry import load_strategy
 from harness.workbench import Workbench
 
@@ -31,7 +32,7 @@ GPU_SESSIONS = 2  # that an account may have at once; for other kinds the servic
 class Action:
     """Something that a tick did or found: a verb, what it was done to, and a sentence for people."""
 
-    what: str  # state, settled, scored, pulled, resumed, pushed, failed
+    what: str  # state, settled, scored, pulled, resumes, pushed, failed
     item: str  # a run's id, a spec's label or a submission's id
     text: str
 
@@ -93,6 +94,7 @@ def tick(
         refresh_runs(step)
         pending = refresh_submissions(step)
         pull_finished(step)
+        queue_unfinished(step)
         push_queued(step)
         still = bench.ledger.open_runs(bench.settings.remote)
         return TickReport(
@@ -207,10 +209,44 @@ def pull_finished(step: _Step) -> None:
         if result.error is not None:
             step.give_up(run.run_id, result.error)
             continue
+        if result.run.unfinished is not None:
+            step.say("pulled", run.run_id, f"unfinished, {result.run.unfinished}")
+            continue
         score = result.run.score_mean_fold
         text = f"{result.files} files, {result.bytes / 1e6:.1f} MB, verified"
         step.say(
             "pulled", run.run_id, text if score is None else f"{text}; out-of-fold {score:.4f}"
+        )
+
+
+def queue_unfinished(step: _Step) -> None:
+    """Runs that stopped at their time budget, if nothing came after them, are queued to go on."""
+    ledger = step.bench.ledger
+    waiting = {item.spec for item in ledger.queue(step.bench.settings.remote)}
+    parts: dict[RunSpec, list[Run]] = {}
+    for run in ledger.runs(step.bench.settings.remote):
+        if run.state is not RunState.REJECTED:
+            parts.setdefault(run.spec, []).append(run)
+    for spec, runs in parts.items():
+        last = runs[-1]
+        if last.unfinished is None or spec in waiting or spec.label() in step.given_up:
+            continue
+        if len(runs) > 1 and runs[-2].unfinished == last.unfinished:
+            error = RunFailed(
+                f"{last.run_id} came no further than {runs[-2].run_id}: {last.unfinished}.",
+                "Give it a longer time budget, and push it again.",
+            )
+            step.give_up(spec.label(), error)
+            continue
+        step.say("resumes", last.run_id, last.unfinished)
+        ledger.enqueue(
+            QueuedSpec(
+                step.bench.settings.remote,
+                spec,
+                force=False,
+                created_at=utc_now(),
+                reason=f"Goes on where {last.run_id} stopped.",
+            )
         )
 
 

@@ -15,6 +15,11 @@ def file_stem(backbone: str) -> str:
     return backbone.replace(".", "_")
 
 
+def probe_backbone_file(backbone: str) -> str:
+    """The file beside a probe's regressions that holds the network they stand on."""
+    return f"{file_stem(backbone)}_probe_backbone.pth"
+
+
 def save_classifier(path: Path, model: Classifier, head: HeadConfig, **facts: Any) -> None:
     """Write a classifier so that it loads with ``weights_only=True``.
 

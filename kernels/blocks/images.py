@@ -42,6 +42,7 @@ class ImageFaults:
     images: int
     counts: dict[str, int]
     first: dict[str, str]
+    unreadable: tuple[int, ...] = ()  # rows that are black because they were to be spared
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for metrics.json."""
@@ -64,6 +65,7 @@ def load_images(
     label: str = "images",
     clahe: tuple[float, int] | None = None,
     workers: int | None = None,
+    spare: bool = False,
 ) -> tuple[np.ndarray, ImageFaults]:
     """Every film as grey uint8 of one size, from the cache when it has been decoded before.
 
@@ -75,6 +77,7 @@ def load_images(
         label: What the films are, for progress lines and errors.
         clahe: Clip limit and tiles per side, applied after the resize; None leaves it out.
         workers: Threads; decoding leaves the interpreter's lock. None: every core.
+        spare: Films that cannot be read are black and listed in the report, not refused.
 
     Returns:
         uint8 array (N, size, size), memory-mapped and read-only; and what was handled.
@@ -85,7 +88,7 @@ def load_images(
     """
     if not len(paths):
         return np.empty((0, size, size), np.uint8), ImageFaults(0, {}, {})
-    key = images_key(paths, size, clahe)
+    key = images_key(paths, size, clahe) + ("_spared" if spare else "")
     array_file = cache / f"images_{key}.npy"
     report_file = cache / f"images_{key}.json"
     cached = open_cached_images(array_file, report_file, (len(paths), size, size))
@@ -95,7 +98,7 @@ def load_images(
     temporary = cache / f"images_{key}.{os.getpid()}.part"
     try:
         images = reserve_array(temporary, (len(paths), size, size))
-        faults = decode_all(paths, images, label, clahe, workers or worker_count())
+        faults = decode_all(paths, images, label, clahe, workers or worker_count(), spare)
         del images  # the mapping goes with it; its pages belong to the file already
         report_part = temporary.with_suffix(".json.part")
         report_part.write_text(json.dumps(faults.as_json()), encoding="utf-8")
@@ -270,8 +273,9 @@ def decode_all(
     label: str,
     clahe: tuple[float, int] | None,
     workers: int,
+    spare: bool = False,
 ) -> ImageFaults:
-    """Fill ``images`` row by row; raise one ValueError for all films that cannot be read."""
+    """Fill ``images`` row by row; one ValueError for all films that cannot be read, unless they are spared."""
     size = images.shape[1]
 
     def decode_row(row: int) -> tuple[list[str], str | None]:
@@ -288,12 +292,14 @@ def decode_all(
     counts: dict[str, int] = {}
     first: dict[str, str] = {}
     broken: list[str] = []
+    unreadable: list[int] = []
     started = spoken = time.monotonic()
     with single_threaded_cv2(), ThreadPoolExecutor(workers) as pool:
         for row, (oddities, reason) in enumerate(pool.map(decode_row, range(len(paths)))):
             name = Path(paths[row]).name
             if reason is not None:
                 broken.append(f"{name} ({reason})")
+                unreadable.append(row)
             for kind in oddities:
                 counts[kind] = counts.get(kind, 0) + 1
                 first.setdefault(kind, name)
@@ -302,14 +308,19 @@ def decode_all(
                 spoken = now
                 rate = (row + 1) / (now - started)
                 print(f"{label}: {row + 1:,} of {len(paths):,} decoded, {rate:.0f}/s", flush=True)
-    if broken:
+    if broken and not spare:
         rest = f", and {len(broken) - ERROR_EXAMPLES} more" if len(broken) > ERROR_EXAMPLES else ""
         raise ValueError(
             f"{len(broken)} of {len(paths)} {label} cannot be read: "
             + ", ".join(broken[:ERROR_EXAMPLES])
             + rest
         )
-    return ImageFaults(len(paths), dict(sorted(counts.items())), dict(sorted(first.items())))
+    return ImageFaults(
+        len(paths),
+        dict(sorted(counts.items())),
+        dict(sorted(first.items())),
+        tuple(unreadable),
+    )
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from kernels.blocks.checkpoints import load_classifier
+from kernels.blocks.checkpoints import load_classifier, probe_backbone_file
 from kernels.blocks.devices import Compute, choose_compute
 from kernels.blocks.features import extract_features
 from kernels.blocks.frozen import head_logits, run_random_views
@@ -126,10 +126,7 @@ def predict_by_simsiam(
                 config.train.batch_size,
                 compute,
             )
-        if frozen:
-            logits = head_logits(model.head.cpu(), features)
-        else:
-            logits = features.astype(np.float64)
+        logits = head_logits(model.head.cpu(), features) if frozen else features.astype(float)
         yield seed, fold, logistic(logits.mean(axis=0))
 
 
@@ -154,8 +151,3 @@ def predict_by_supervised(
             model, films, config.tta, config.train.batch_size, compute, config.tta_space
         )
         yield seed, fold, probs
-
-
-def probe_backbone_file(backbone: str) -> str:
-    """The file beside a probe's regressions that holds the network they stand on."""
-    return f"{backbone.replace('.', '_')}_probe_backbone.pth"

@@ -15,6 +15,7 @@ from kernels.blocks.features import FEATURE_NAMES, extract_features
 from kernels.blocks.folds import assign_folds, iterate_folds
 from kernels.blocks.grouping import groups_of, strata_of
 from kernels.blocks.images import load_images
+from kernels.blocks.linear_models import predict_linear_model
 from kernels.blocks.outputs import OutputWriter
 from kernels.blocks.pairs import find_pairs, label_purity
 from kernels.blocks.shortcuts import adversarial_auc, metadata_auc
@@ -58,9 +59,9 @@ def run(config: FeaturesConfig, tables: Tables, writer: OutputWriter) -> None:
     ids, test_ids = list(labelled["id"]), list(test["id"])
     for seed, fold, train, held_out in iterate_folds(strata, groups, config.folds):
         model = fit_feature_model(features[train], targets[train], config)
-        probs = predict_feature_model(model, features[held_out])
+        probs = predict_linear_model(model, features[held_out])
         writer.add_oof([ids[row] for row in held_out], seed, fold, targets[held_out], probs)
-        writer.add_test(test_ids, seed, fold, predict_feature_model(model, test_features))
+        writer.add_test(test_ids, seed, fold, predict_linear_model(model, test_features))
         write_json(
             writer.checkpoint_path(f"features_lr_seed{seed}_fold{fold}.json"),
             {**model, "targets": columns, "seed": seed, "fold": fold},
@@ -143,11 +144,3 @@ def fit_feature_model(
         "weights": weights,
         "bias": bias,
     }
-
-
-def predict_feature_model(model: dict[str, Any], features: np.ndarray) -> np.ndarray:
-    """Probabilities in [0, 1], shape (N, K), from a model's plain numbers."""
-    scaled = (features - np.array(model["mean"])) / np.array(model["scale"])
-    logits = scaled @ np.array(model["weights"]).T + np.array(model["bias"])
-    probs: np.ndarray = 0.5 * (1.0 + np.tanh(0.5 * logits))  # the sigmoid, without overflow
-    return probs

@@ -48,25 +48,25 @@ class TestFilms:
     paths: list[str]
     cache: Path
     broken: set[int] = field(default_factory=set)
-    wanted: list[tuple[int, tuple[float, int] | None]] = field(default_factory=list)
-
-    def decode(self, size: int, clahe: tuple[float, int] | None) -> np.ndarray:
-        """All films, (N, size, size); those that cannot be read are black."""
-        films, faults = load_images(
-            self.paths, size, self.cache, "test films", clahe, spare=True
-        )
-        self.broken |= set(faults.unreadable)
-        return films
 
     def load(self, size: int, clahe: tuple[float, int] | None) -> np.ndarray:
-        """The readable films, (M, size, size): nothing black takes part in a rank or a batch."""
-        films = self.decode(size, clahe)
+        """The readable films, (M, size, size): nothing black takes part in a rank or a batch.
+
+        Raises:
+            ValueError: There is none.
+        """
+        films, faults = load_images(self.paths, size, self.cache, "test films", clahe, spare=True)
+        self.broken |= set(faults.unreadable)
+        if not len(self.readable):
+            raise ValueError(f"none of the {len(self.paths)} test films can be read")
         return films if not self.broken else np.asarray(films[self.readable])
 
     @property
     def readable(self) -> np.ndarray:
         """Rows of the readable films, (M,)."""
-        return np.array([row for row in range(len(self.paths)) if row not in self.broken], dtype=int)
+        return np.array(
+            [row for row in range(len(self.paths)) if row not in self.broken], dtype=int
+        )
 
 
 def run(
@@ -94,7 +94,9 @@ def run(
     rerun = bool(os.environ.get(RERUN_VARIABLE))
     digest = hashlib.sha256(script_path.read_bytes()).hexdigest()
     versions = library_versions()
-    say(f"inference of {len(config.members)} members, {config.method} | script sha256 {digest[:12]}")
+    say(
+        f"inference of {len(config.members)} members, {config.method} | script sha256 {digest[:12]}"
+    )
     say("versions " + " ".join(f"{name} {version}" for name, version in versions.items()))
     say(f"cores {worker_count()} | {'hidden' if rerun else 'visible'} test")
     seed_everything(0)
@@ -140,9 +142,6 @@ def mix_members(
     """The blend over the readable films, (M, K), and what each member took.
 
     A member's column is the mean over its models in the blend's space; members are added in their order.
-
-    Raises:
-        ValueError: No film can be read.
     """
     total: np.ndarray | None = None
     notes = []
@@ -154,8 +153,6 @@ def mix_members(
         ):
             one = np.zeros(len(probs), dtype=int)  # a single model at a time: ranks inside it
             columns.append(to_space(probs, config.space, one, one))
-        if not len(films.readable):
-            raise ValueError(f"none of the {len(films.paths)} test films can be read")
         column = np.stack(columns).mean(axis=0)
         if total is None:
             total = np.full(column.shape, config.intercept)

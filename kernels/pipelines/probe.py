@@ -12,18 +12,21 @@ from typing import Any
 import numpy as np
 import torch
 
+from kernels.blocks.checkpoints import file_stem, probe_backbone_file
 from kernels.blocks.devices import choose_compute
 from kernels.blocks.entry import say
 from kernels.blocks.folds import iterate_folds
 from kernels.blocks.gallery import Showcase
 from kernels.blocks.grouping import groups_of, strata_of
 from kernels.blocks.images import load_images
+from kernels.blocks.linear_models import predict_linear_model
 from kernels.blocks.models import Classifier, create_backbone
 from kernels.blocks.outputs import OutputWriter
 from kernels.blocks.predicting import encode_images
 from kernels.blocks.seed import derive_seed
 from kernels.blocks.tables import Tables
 from kernels.config import HeadConfig, ProbeConfig
+from kernels.contract import write_json
 
 FittedProbes = tuple[Any, list[Any]]  # scikit-learn's scaler, and a regression for each target
 
@@ -56,11 +59,20 @@ def run(config: ProbeConfig, tables: Tables, writer: OutputWriter) -> None:
     ids, test_ids = tables.labelled["id"].to_numpy(), list(tables.test["id"])
     strata = strata_of(targets, config.folds.count)
     fitted: dict[tuple[int, int], FittedProbes] = {}
+    stem = file_stem(config.backbone)
+    torch.save(
+        {"model_name": config.backbone, "model_state_dict": backbone.trunk.state_dict()},
+        writer.checkpoint_path(probe_backbone_file(config.backbone)),
+    )
     for seed, fold, train, held_out in iterate_folds(strata, groups, config.folds):
         probes = fit_probes(features[train], targets[train], config.inverse_regularisation)
         fitted[seed, fold] = probes
         held_probs, test_probs = (
             probe_probs(probes, table) for table in (features[held_out], test_features)
+        )
+        write_json(
+            writer.checkpoint_path(f"{stem}_probe_seed{seed}_fold{fold}.json"),
+            probe_numbers(probes),
         )
         writer.add_oof(ids[held_out].tolist(), seed, fold, targets[held_out], held_probs)
         writer.add_test(test_ids, seed, fold, test_probs)
@@ -104,11 +116,20 @@ def fit_probes(
     return scaler, probes
 
 
+def probe_numbers(fitted: FittedProbes) -> dict[str, Any]:
+    """Scaler and regressions as plain numbers, for predict_linear_model."""
+    scaler, probes = fitted
+    return {
+        "mean": np.asarray(scaler.mean_, dtype=np.float64).tolist(),
+        "scale": np.asarray(scaler.scale_, dtype=np.float64).tolist(),
+        "weights": [np.asarray(probe.coef_[0], dtype=np.float64).tolist() for probe in probes],
+        "bias": [float(probe.intercept_[0]) for probe in probes],
+    }
+
+
 def probe_probs(fitted: FittedProbes, features: np.ndarray) -> np.ndarray:
     """Probabilities of shape (M, K) for features of shape (M, C)."""
-    scaler, probes = fitted
-    scaled = scaler.transform(features)
-    return np.stack([probe.predict_proba(scaled)[:, 1] for probe in probes], axis=1)
+    return predict_linear_model(probe_numbers(fitted), features)
 
 
 def fill_linear_head(model: Classifier, fitted: FittedProbes) -> None:

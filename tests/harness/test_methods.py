@@ -12,12 +12,11 @@ from harness.methods import (
     find_method,
     fit_hill_climb,
     fit_stack,
-    from_space,
     hill_climb,
     methods_for,
-    to_space,
 )
 from kernels.stats.metrics import score_metric
+from kernels.stats.spaces import from_space, to_space
 
 
 def random_rows(seed, members=4, rows=60, cells=3, metric="auc", width=1):

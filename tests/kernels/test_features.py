@@ -20,11 +20,12 @@ from kernels.blocks.features import (
     glcm_offsets,
     intensity_features,
 )
+from kernels.blocks.linear_models import predict_linear_model
 from kernels.blocks.outputs import OutputWriter
 from kernels.blocks.paths import KagglePaths
 from kernels.blocks.tables import Tables
 from kernels.config import Competition, FeaturesConfig, FoldsConfig
-from kernels.pipelines.features import predict_feature_model, run
+from kernels.pipelines.features import run
 from kernels.strategies.features_lr import STRATEGY
 
 A = np.array([[0, 0, 1, 1], [0, 0, 1, 1], [0, 2, 2, 2], [2, 2, 3, 3]], np.uint8)
@@ -347,7 +348,7 @@ def test_checkpoint_predicts_the_out_of_fold_rows_again(finished: tuple[Path, Ta
     oof = pd.read_csv(working / "oof_predictions.csv").query("seed == 1 and fold == 1")
     paths = tables.labelled.set_index("id").loc[oof["id"], "path"]
     films = np.stack([cv2.imread(path, cv2.IMREAD_GRAYSCALE) for path in paths])
-    again = predict_feature_model(saved, extract_features(films, saved["glcm_levels"]))
+    again = predict_linear_model(saved, extract_features(films, saved["glcm_levels"]))
     assert np.allclose(again[:, 0], oof["pred_fine"], rtol=0, atol=1e-12)
 
 
