@@ -15,7 +15,12 @@ import click
 
 from harness import __version__
 from harness.cli_blend import BLEND_COMMANDS
-from harness.cli_chain import CHAIN_COMMANDS
+from harness.cli_chain import (
+    CHAIN_COMMANDS,
+    InferenceOptions,
+    inference_options,
+    push_inference_kernel,
+)
 from harness.cli_common import bench_for, common_options
 from harness.cli_local import Ordered, local
 from harness.cli_packages import PACKAGE_COMMANDS
@@ -344,12 +349,20 @@ def strategies(remote: str | None, profile: str | None, as_json: bool) -> None:
 @click.argument("names", nargs=-1, metavar="STRATEGY...")
 @click.option("--all", "all_", is_flag=True, help="Every strategy of the workspace.")
 @click.option("--force", is_flag=True, help="Start a new version of what runs or has run already.")
+@inference_options
 @spec_options
 @common_options
 def push(
     names: tuple[str, ...],
     all_: bool,
     force: bool,
+    inference: str | None,
+    rehearse: bool,
+    submit: bool,
+    hidden_rows: int | None,
+    competition: str | None,
+    message: str,
+    yes: bool,
     variant: str,
     overrides: tuple[str, ...],
     folds: tuple[int, ...],
@@ -364,6 +377,10 @@ def push(
     The same bytes are never started twice unless asked with --force. A strategy that starts from another
     one's run brings that along and is queued until it has ended; so is what finds no free session.
 
+    With --inference a blend becomes one kernel for a code competition: without internet it mounts the
+    outputs of the members' kernels, checks their hashes, and predicts whatever test it is shown. It is
+    rehearsed here first; --submit waits for it, submits that version and shows the score.
+
     \b
     Examples:
       harness push ssl
@@ -372,7 +389,24 @@ def push(
       harness push ssl --fold 0 --seed 1
       harness push ssl_finetune && harness tick --follow
       harness push --all --remote kaggle
+      harness push --inference --submit --hidden-rows 20000
+      harness push --inference 2026-11-25-rank-mean-1a2b3c4d
     """
+    if inference is not None:
+        if names or all_:
+            raise ConfigError(
+                "--inference takes a blend, not strategies.",
+                "Put it last: harness push --inference BLEND",
+            )
+        push_inference_kernel(
+            InferenceOptions(
+                inference or None, rehearse, submit, hidden_rows, competition, message, yes, force
+            ),
+            remote,
+            profile,
+            as_json,
+        )
+        return
     from harness.commands.push import PushResult, Waiting, pushable
     from harness.commands.push import push as run_push
     from harness.settings import choose_profile

@@ -3,7 +3,10 @@
 Imports are inside the commands, so that ``harness --help`` loads neither numpy, pandas nor kaggle.
 """
 
-from typing import TYPE_CHECKING
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +14,7 @@ from harness.cli_common import bench_for, common_options
 from harness.errors import ConfigError
 
 if TYPE_CHECKING:
+    from harness.commands.inference import Comparison
     from harness.commands.tick import Action
     from harness.records import QueuedSpec
 
@@ -96,6 +100,133 @@ def queue(dropped: tuple[str, ...], remote: str | None, profile: str | None, as_
         else:
             rows = [[name, item.created_at[:16], item.reason] for name, item in known.items()]
             print_table(["push", "since", "reason"], rows)
+
+
+# ---- push --inference ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class InferenceOptions:
+    """What push --inference was asked for."""
+
+    blend: str | None
+    rehearse: bool
+    submit: bool
+    hidden_rows: int | None
+    competition: str | None
+    message: str
+    yes: bool
+    force: bool
+
+
+def inference_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that go with push --inference."""
+    for option in (
+        click.option("--yes", is_flag=True, help="With --submit: do not ask when the gate warns."),
+        click.option("--message", default="", help="With --submit: shown beside the submission."),
+        click.option(
+            "--competition", help="With --inference: slug, when several competitions have runs."
+        ),
+        click.option(
+            "--hidden-rows",
+            type=click.IntRange(min=1),
+            help="With --inference: films in the hidden test, for the forecast.",
+        ),
+        click.option(
+            "--submit", is_flag=True, help="With --inference: wait, submit the version, score it."
+        ),
+        click.option(
+            "--rehearse/--no-rehearse",
+            default=True,
+            help="With --inference: run the exact bytes here before they are sent.",
+        ),
+        click.option(
+            "--inference",
+            is_flag=False,
+            flag_value="",
+            metavar="[BLEND]",
+            help="Push a blend as one kernel; without a name, of what is there by the default method.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def push_inference_kernel(
+    options: InferenceOptions, remote: str | None, profile: str | None, as_json: bool
+) -> None:
+    """Rehearse, push and with --submit wait, submit and score; each part is skipped where it is done."""
+    from harness.cli_blend import ask
+    from harness.commands import inference
+    from harness.terminal import log_line, print_json
+
+    def note(text: str) -> None:
+        click.echo(f"note: {text}", err=True)
+
+    with bench_for(remote, profile) as bench:
+        plan = inference.plan_inference(bench, options.blend, options.competition)
+        for text in plan.notes:
+            note(text)
+        forecasts, compared = [], None
+        if options.rehearse and bench.ledger.dry_run_passed(plan.build.digest) is None:
+            found, compared = inference.rehearse_inference(
+                bench, plan, lambda line: log_line("rehearsal", line)
+            )
+            forecasts.append(
+                inference.forecast(
+                    plan, found.folder / "outputs", "on this machine", options.hidden_rows
+                )
+            )
+            click.echo(f"rehearsed: {comparison_text(compared)}; {forecasts[-1].text()}", err=True)
+        result = inference.push_inference(bench, plan, options.force)
+        run, submission = result.run, None
+        if not as_json:
+            what = f"already there ({run.state.lower()})" if result.already_there else "pushed"
+            click.echo(f"{run.run_id}: {what} as {run.kernel}, digest {run.digest[:12]}")
+        if options.submit:
+            run = inference.await_inference(
+                bench,
+                run,
+                lambda run: click.echo(f"{run.run_id}: {run.state.lower()}", err=True),
+                lambda run, line: log_line(run.run_id, line),
+            )
+            folder = bench.outputs_folder(run)
+            compared = inference.compare(plan, folder / "submission.csv")
+            forecasts.append(
+                inference.forecast(plan, folder, "measured there", options.hidden_rows)
+            )
+            click.echo(f"{comparison_text(compared)}; {forecasts[-1].text()}", err=True)
+            asks = sys.stdin.isatty() and sys.stderr.isatty() and not options.yes and not as_json
+            submission = inference.submit_inference(
+                bench, plan, run, options.message, ask if asks else None
+            )
+        if as_json:
+            print_json(
+                {
+                    "blend": plan.blend_id,
+                    "members": [member.name for member in plan.config.members],
+                    "run": run,
+                    "already_there": result.already_there,
+                    "notes": plan.notes,
+                    "comparison": compared,
+                    "forecasts": [{**vars(item), "fits": item.fits} for item in forecasts],
+                    "submission": submission,
+                }
+            )
+        elif submission is not None:
+            score = submission.public_score or f"not scored ({submission.error})"
+            click.echo(f"{run.kernel} submitted as {submission.ref}: public score {score}")
+        elif not options.submit:
+            click.echo(f"Next: harness push --inference {plan.blend_id} --submit", err=True)
+
+
+def comparison_text(compared: "Comparison | None") -> str:
+    """How the kernel's predictions stand to the blend's."""
+    if compared is None:
+        return "on drawn films, nothing to compare with"
+    if not compared.rows:
+        return "no film is also in the blend's file"
+    return f"{compared.rows} films within {compared.largest:.1e} of the blend's file"
 
 
 CHAIN_COMMANDS = (tick, queue)

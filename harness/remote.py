@@ -618,6 +618,32 @@ class KaggleRemote:
             )
         return int(answer.ref)
 
+    def submit_kernel(self, slug: str, kernel: Handle, file: str, message: str) -> int:
+        """Submit the output of a kernel's version to a code competition. Sent once; its reference number.
+
+        Raises:
+            SubmissionInvalid: The service refused it.
+            RemoteUnavailable: No answer; find_submission tells whether it arrived.
+        """
+        request = competition_types.ApiCreateCodeSubmissionRequest()
+        request.competition_name, request.file_name = slug, file
+        request.kernel_owner, request.kernel_slug = kernel.owner, kernel.slug
+        request.kernel_version = int(kernel.version or 0)
+        request.submission_description = message
+        try:
+            answer = self._write(
+                f"submission of {kernel} to {slug}",
+                self._competitions.create_code_submission,
+                request,
+            )
+        except PushRejected as error:
+            raise SubmissionInvalid(error.message, error.hint) from error
+        if not answer.ref:
+            raise SubmissionInvalid(
+                f"{slug} gave the submission no reference: {answer.message or 'no reason given'}."
+            )
+        return int(answer.ref)
+
     def submission(self, ref: int) -> SubmissionStatus:
         """One submission by its reference."""
         request = competition_types.ApiGetSubmissionRequest()

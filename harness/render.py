@@ -1,14 +1,26 @@
 """A strategy and a run's spec become one script and its kernel-metadata.json. Pure: same input, same bytes."""
 
+import ast
 import pprint
 from collections.abc import Mapping, Sequence
+from dataclasses import is_dataclass
 from pathlib import Path
 from string import Template
+from typing import Any
 
+import kernels.config
 from harness.bundle import bundle, check_size
 from harness.errors import ConfigError
 from harness.records import Handle, KernelBuild, RunSpec, slugify, to_json
-from kernels.config import AnyConfig, Profiles, Strategy, apply_overrides, check_plain
+from kernels.config import (
+    AnyConfig,
+    Competition,
+    InferenceConfig,
+    Profiles,
+    Strategy,
+    apply_overrides,
+    check_plain,
+)
 
 CODE_FILE = "script.py"
 GPU_SHAPE = "NvidiaTeslaT4"  # enable_gpu alone once gave a retired card: always name the machine
@@ -107,25 +119,15 @@ def render_kernel(
         ),
     )
     gpu = strategy.accelerator == "gpu" and spec.profile == "full"
-    metadata = {
-        "id": f"{owner}/{handle.slug}",
-        "title": title,
-        "code_file": CODE_FILE,
-        "language": "python",
-        "kernel_type": "script",
-        "is_private": True,
-        "enable_gpu": gpu,
-        "enable_tpu": False,
-        "enable_internet": strategy.internet and spec.profile == "full",  # to fetch weights
-        "dataset_sources": [
-            *(f"{owner}/{slug}" for slug in sorted(datasets)),
-            *sorted(set(dataset_sources)),
-        ],
-        "competition_sources": [competition_slug],
-        "kernel_sources": sorted(set(kernel_sources)),
-        "model_sources": [],
-        **({"machine_shape": GPU_SHAPE} if gpu else {}),
-    }
+    metadata = kernel_metadata(
+        handle,
+        title,
+        gpu=gpu,
+        internet=strategy.internet and spec.profile == "full",  # to fetch weights
+        datasets=[*(f"{owner}/{slug}" for slug in datasets), *dataset_sources],
+        competition=competition_slug,
+        kernels=kernel_sources,
+    )
     return KernelBuild(
         handle=handle,
         title=title,
@@ -134,3 +136,103 @@ def render_kernel(
         spec=spec,
         warnings=tuple(check_size(source)),
     )
+
+
+def kernel_metadata(
+    handle: Handle,
+    title: str,
+    *,
+    gpu: bool,
+    internet: bool,
+    datasets: Sequence[str],
+    competition: str,
+    kernels: Sequence[str],
+) -> dict[str, Any]:
+    """What kernel-metadata.json says: always private, sources sorted and each once."""
+    return {
+        "id": f"{handle.owner}/{handle.slug}",
+        "title": title,
+        "code_file": CODE_FILE,
+        "language": "python",
+        "kernel_type": "script",
+        "is_private": True,
+        "enable_gpu": gpu,
+        "enable_tpu": False,
+        "enable_internet": internet,
+        "dataset_sources": sorted(set(datasets)),
+        "competition_sources": [competition],
+        "kernel_sources": sorted(set(kernels)),
+        "model_sources": [],
+        **({"machine_shape": GPU_SHAPE} if gpu else {}),
+    }
+
+
+def render_inference(
+    workspace: Path,
+    module: str,
+    competition: Competition,
+    config: InferenceConfig,
+    spec: RunSpec,
+    owner: str,
+    *,
+    gpu: bool,
+    kernel_sources: Sequence[str],
+    dataset_sources: Sequence[str],
+) -> KernelBuild:
+    """The kernel of a code competition: members' checkpoints to one submission, without internet.
+
+    Args:
+        module: The competition's, in kernels/competitions.
+
+    Raises:
+        BundleError: A module of kernels cannot become part of a script.
+    """
+    flat = bundle(
+        [f"kernels.competitions.{module}", "kernels.pipelines.inference"],
+        workspace,
+        reserved=("CONFIG", "SPEC"),
+    )
+    title = slugify(f"{module}-{spec.label()}").replace("-", " ")
+    handle = Handle(owner, slugify(title))
+    template = Template((workspace / "kernels/templates/inference.py.tmpl").read_text("utf-8"))
+    source = template.substitute(
+        title=f"Blend of {len(config.members)} by {config.method} ({handle.slug})",
+        imports=flat.imports.rstrip("\n"),
+        body=flat.body.rstrip("\n"),
+        config=pprint.pformat(config, width=LINE_WIDTH, sort_dicts=True),
+        spec=pprint.pformat(to_json(spec), width=LINE_WIDTH, sort_dicts=True),
+    )
+    metadata = kernel_metadata(
+        handle,
+        title,
+        gpu=gpu,
+        internet=False,
+        datasets=dataset_sources,
+        competition=competition.slug,
+        kernels=kernel_sources,
+    )
+    return KernelBuild(handle, title, source, metadata, spec, tuple(check_size(source)))
+
+
+def read_config(text: str) -> Any:
+    """A config from its repr, as a manifest keeps it: calls of the config classes on plain values.
+
+    Raises:
+        ConfigError: It is anything else, or a class has changed since.
+    """
+
+    def value(node: ast.expr) -> Any:
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.args:
+            made = getattr(kernels.config, node.func.id, None)
+            if isinstance(made, type) and is_dataclass(made):
+                return made(**{str(item.arg): value(item.value) for item in node.keywords})
+        if isinstance(node, ast.Tuple):
+            return tuple(value(item) for item in node.elts)
+        return ast.literal_eval(node)
+
+    try:
+        return value(ast.parse(text, mode="eval").body)
+    except (ValueError, TypeError, SyntaxError) as error:
+        raise ConfigError(
+            f"The config of a run cannot be read: {error}.", "Run it again."
+        ) from error

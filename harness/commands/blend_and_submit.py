@@ -53,12 +53,12 @@ from harness.provenance import (
     run_record,
     save_validation,
 )
-from harness.records import Run, Submission, to_json
+from harness.records import Handle, Run, Submission, to_json
 from harness.scoring import Score
 from harness.standings import PublicNoise
 from harness.workbench import Workbench, git_state
 from kernels.config import Competition
-from kernels.contract import sha256_file, write_json
+from kernels.contract import SUBMISSION_FILE, sha256_file, write_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -412,11 +412,17 @@ def send(
     message: str,
     cv: Score | None,
     blend_id: str | None,
+    kernel: Handle | None = None,
 ) -> Submission:
-    """Write the intent, send once, write the reference."""
+    """Write the intent, send once, write the reference.
+
+    Args:
+        csv: What is sent; with ``kernel``, what that version wrote for the visible test.
+        kernel: The version to submit in a code competition.
+    """
     nonce = secrets.token_hex(4)
     submission = Submission(
-        submission_id=f"{csv.stem}-{nonce}",
+        submission_id=f"{kernel.slug if kernel else csv.stem}-{nonce}",
         remote=bench.remote.name,
         competition=competition.slug,
         csv=csv,
@@ -428,10 +434,15 @@ def send(
         cv_score=cv.mean_fold if cv else None,
         cv_low=cv.low if cv else None,
         cv_high=cv.high if cv else None,
+        kernel=str(kernel) if kernel else None,
     )
     bench.ledger.add_submission(submission)
     try:
-        ref = bench.remote.submit(competition.slug, csv, f"{message} [{nonce}]")
+        text = f"{message} [{nonce}]"
+        if kernel is None:
+            ref = bench.remote.submit(competition.slug, csv, text)
+        else:
+            ref = bench.remote.submit_kernel(competition.slug, kernel, SUBMISSION_FILE, text)
     except SubmissionInvalid as error:
         bench.ledger.update_submission(
             submission.submission_id, status="REFUSED", error=error.message

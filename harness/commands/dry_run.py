@@ -7,7 +7,7 @@ is the local Kaggle's, where it has the competition, else a small drawn one.
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from harness.commands.watch import follow
 from harness.emulator import State
 from harness.ledger import utc_now
 from harness.publishing import publish
-from harness.records import KernelBuild, Run, RunSpec, RunState
+from harness.records import DatasetBuild, KernelBuild, Run, RunSpec, RunState
 from harness.registry import competition_by_slug
 from harness.render import CODE_FILE
 from harness.settings import with_state
@@ -38,6 +38,15 @@ class DryRunResult:
     folder: Path  # the script, its log and outputs
     seconds: float
     score_mean_fold: float
+    drawn_data: bool
+
+
+@dataclass(frozen=True)
+class Rehearsed:
+    """A throw-away run that ended well."""
+
+    run: Run
+    folder: Path  # the script, its log and outputs
     drawn_data: bool
 
 
@@ -83,9 +92,45 @@ def dry_run(bench: Workbench, spec: RunSpec, logged: Callable[[str], None]) -> D
     """
     started = time.monotonic()
     item = prepare(bench, spec)
-    folder = new_folder(bench.settings.state / "dry-runs", item.build.handle.slug)
+    small = replace(spec, profile=REHEARSAL_PROFILE, overrides=(), folds=None, seeds=None)
+    extra = [d for d in required_datasets(bench, item.strategy, small) if d not in item.datasets]
+    if spec.profile == REHEARSAL_PROFILE and bench.settings.chain != "dataset":
+        # No kernel has run there. In another profile than the rehearsal's the script wants none of them.
+        extra += [output_dataset(bench, upstream.run) for upstream in item.upstream]
+    datasets = (*item.datasets, *extra)
+    found = rehearse(
+        bench, item.build, item.competition, datasets, small, logged, KERNEL_ENVIRONMENT
+    )
+    seconds = time.monotonic() - started
+    bench.ledger.record_dry_run(item.build.digest, seconds)
+    assert found.run.score_mean_fold is not None
+    return DryRunResult(
+        item.build, found.folder, seconds, found.run.score_mean_fold, found.drawn_data
+    )
+
+
+def rehearse(
+    bench: Workbench,
+    build: KernelBuild,
+    competition_slug: str,
+    datasets: Sequence[DatasetBuild],
+    spec: RunSpec,
+    logged: Callable[[str], None],
+    environment: Mapping[str, str],
+) -> Rehearsed:
+    """Run a build's exact bytes on a throw-away local Kaggle and check what they wrote.
+
+    Args:
+        datasets: All that it finds mounted: outputs of other kernels too, since none has run there.
+        spec: What the outputs are known by.
+        environment: Given to the kernel.
+
+    Raises:
+        RunFailed, ContractError: See dry_run.
+    """
+    folder = new_folder(bench.settings.state / "dry-runs", build.handle.slug)
     settings = replace(with_state(bench.settings, folder), remote="local", owner=None)
-    competition = competition_by_slug(settings.workspace, item.competition)
+    competition = competition_by_slug(settings.workspace, competition_slug)
     data = find_competition_folder(bench.settings, competition.slug)
     solution = None
     if data is None:
@@ -94,22 +139,17 @@ def dry_run(bench: Workbench, spec: RunSpec, logged: Callable[[str], None]) -> D
         )
         data, solution = drawn.data_folder, drawn.solution_csv
     add_competition(settings, competition, data, solution)
-    small = replace(spec, profile=REHEARSAL_PROFILE, overrides=(), folds=None, seeds=None)
-    extra = [d for d in required_datasets(bench, item.strategy, small) if d not in item.datasets]
-    if spec.profile == REHEARSAL_PROFILE and bench.settings.chain != "dataset":
-        # No kernel has run there. In another profile than the rehearsal's the script wants none of them.
-        extra += [output_dataset(bench, upstream.run) for upstream in item.upstream]
-    with open_workbench(settings, bench.progress, KERNEL_ENVIRONMENT) as rehearsal:
+    with open_workbench(settings, bench.progress, environment) as rehearsal:
         remote = rehearsal.remote
-        for dataset in (*item.datasets, *extra):
+        for dataset in datasets:
             publish(dataset, remote, rehearsal.ledger, remote.owner, lambda _: None)
         build = replace(
-            item.build,
-            handle=replace(item.build.handle, owner=remote.owner),
+            build,
+            handle=replace(build.handle, owner=remote.owner),
             metadata={
-                **item.build.metadata,
-                "id": f"{remote.owner}/{item.build.handle.slug}",
-                "dataset_sources": [f"{remote.owner}/{d.slug}" for d in (*item.datasets, *extra)],
+                **build.metadata,
+                "id": f"{remote.owner}/{build.handle.slug}",
+                "dataset_sources": [f"{remote.owner}/{d.slug}" for d in datasets],
                 "kernel_sources": [],
             },
         )
@@ -117,7 +157,7 @@ def dry_run(bench: Workbench, spec: RunSpec, logged: Callable[[str], None]) -> D
             Run(
                 run_id="",
                 remote="local",
-                spec=small,
+                spec=spec,
                 competition=competition.slug,
                 kernel=build.handle,
                 digest=build.digest,
@@ -141,10 +181,4 @@ def dry_run(bench: Workbench, spec: RunSpec, logged: Callable[[str], None]) -> D
         (result,) = pull(rehearsal, [run], checkpoints=True)
         if result.error is not None:
             raise result.error
-        outputs = rehearsal.run_folder(run)
-    seconds = time.monotonic() - started
-    bench.ledger.record_dry_run(item.build.digest, seconds)
-    assert result.run.score_mean_fold is not None
-    return DryRunResult(
-        item.build, outputs, seconds, result.run.score_mean_fold, solution is not None
-    )
+        return Rehearsed(result.run, rehearsal.run_folder(run), solution is not None)

@@ -5,6 +5,7 @@ gives its log, with the last lines in the error. A run that stopped at its time 
 ledger says how far it came, and its state stays where it can be mounted.
 """
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +18,16 @@ from harness.registry import competition_by_slug
 from harness.remote import OutputListing, ReadRefused, log_text
 from harness.terminal import TERMINAL_ESCAPES
 from harness.workbench import Workbench
-from kernels.contract import MANIFEST_FILE, is_safe_relative, resume_of, sha256_file
+from kernels.contract import (
+    INFERENCE_KIND,
+    MANIFEST_FILE,
+    METRICS_FILE,
+    FileRecord,
+    file_faults,
+    is_safe_relative,
+    resume_of,
+    sha256_file,
+)
 
 LOG_TAIL_LINES = 12
 # The last line of a traceback: SomeError: what it says.
@@ -87,6 +97,15 @@ def _pull_one(bench: Workbench, run: Run, checkpoints: bool) -> PullResult:
             pulled_at=utc_now(),
             seconds=resume.seconds,
             unfinished=resume.describe(),
+        )
+        return PullResult(run, count, size)
+    if manifest.get("kind") == INFERENCE_KIND:
+        faults = file_faults(folder, [FileRecord(f.path, f.size, f.sha256) for f in files])
+        if faults:
+            raise ContractError(f"Run {run.run_id}: {faults[0]}.", "Pull it again.")
+        metrics = json.loads((folder / METRICS_FILE).read_text("utf-8"))
+        run = bench.ledger.update_run(
+            run.run_id, pulled_at=utc_now(), seconds=metrics.get("seconds")
         )
         return PullResult(run, count, size)
     competition = competition_by_slug(bench.settings.workspace, run.competition)

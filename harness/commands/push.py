@@ -55,15 +55,21 @@ class Waiting:
     waits: bool = True  # it will be able to start without anybody's help
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A strategy ready to be pushed or rehearsed, with the datasets its script reads."""
+@dataclass(frozen=True, kw_only=True)
+class Ready:
+    """A kernel ready to be pushed, with the datasets and runs whose files its script reads."""
+
+    build: KernelBuild
+    competition: str  # its slug
+    datasets: tuple[DatasetBuild, ...] = ()
+    upstream: tuple[Upstream, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared(Ready):
+    """A strategy's kernel."""
 
     strategy: Strategy
-    build: KernelBuild
-    competition: str
-    datasets: tuple[DatasetBuild, ...]
-    upstream: tuple[Upstream, ...] = ()
 
 
 def required_datasets(bench: Workbench, strategy: Strategy, spec: RunSpec) -> list[DatasetBuild]:
@@ -128,7 +134,13 @@ def prepare(bench: Workbench, spec: RunSpec, draft: bool = False) -> Prepared:
         kernels,
         [f"{bench.owner}/{item.slug}" for item in outputs],
     )
-    return Prepared(strategy, build, competition.slug, (*datasets, *outputs), tuple(upstream))
+    return Prepared(
+        strategy=strategy,
+        build=build,
+        competition=competition.slug,
+        datasets=(*datasets, *outputs),
+        upstream=tuple(upstream),
+    )
 
 
 def pushable(bench: Workbench) -> tuple[tuple[str, ...], list[tuple[str, str]]]:
@@ -198,9 +210,7 @@ def push_or_queue(
         if gpu in full and not _is_there(bench, item, force):
             reason = full[gpu]
         else:
-            # From the look at what is there to the confirmation nobody else may push this kernel.
-            with bench.locked(f"push-{item.build.handle.slug}"):
-                result = _push_one(bench, item, force)
+            result = push_ready(bench, item, force)
             bench.ledger.dequeue(bench.settings.remote, spec)
             return result
     except NotReady as error:
@@ -221,7 +231,19 @@ def publish_code(bench: Workbench) -> None:
         bench.progress(f"note: the code dataset was not published: {error}")
 
 
-def _is_there(bench: Workbench, item: Prepared, force: bool) -> Run | None:
+def push_ready(bench: Workbench, item: Ready, force: bool) -> PushResult:
+    """Push one kernel, unless the same bytes are on their way or ended well.
+
+    Raises:
+        PushRejected, RemoteUnavailable: See push.
+        SessionsFull: No session is free; nothing is left of the attempt.
+    """
+    # From the look at what is there to the confirmation nobody else may push this kernel.
+    with bench.locked(f"push-{item.build.handle.slug}"):
+        return _push_one(bench, item, force)
+
+
+def _is_there(bench: Workbench, item: Ready, force: bool) -> Run | None:
     """The run of exactly these bytes that is on its way or ended well, on today's data."""
     data = bench.data_digest(item.competition)
     for run in bench.ledger.runs_with_digest(bench.settings.remote, item.build.digest):
@@ -232,7 +254,7 @@ def _is_there(bench: Workbench, item: Prepared, force: bool) -> Run | None:
     return None
 
 
-def _push_one(bench: Workbench, item: Prepared, force: bool) -> PushResult:
+def _push_one(bench: Workbench, item: Ready, force: bool) -> PushResult:
     build, remote, ledger = item.build, bench.remote, bench.ledger
     rehearsed_at = ledger.dry_run_passed(build.digest)
     for run in ledger.open_runs(remote.name):

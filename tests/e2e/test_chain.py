@@ -92,14 +92,14 @@ def test_what_finds_no_free_session_is_queued_and_leaves_no_trace(chained, local
     local_kaggle.configure(cpu_sessions=1)
     chained.add_strategy("slow", "import time\ntime.sleep(2)\n" + QUICK_PIPELINE)
     before = len(chained.json("runs"))
-    results = chained.json("push", "slow", "quick", "second", "--tag", "full")
+    results = chained.json("push", "slow", "quick", "second", "--tag", "crowd")
     assert "pushed_at" in results[0]["run"]
     assert "session count of 1 reached" in results[1]["queued"]["reason"]
     assert "session count of 1 reached" in results[2]["queued"]["reason"]
     assert len(chained.json("runs")) == before + 1
     done = kinds(chained.json("tick", "--follow"))
     for name in ("slow", "quick", "second"):
-        assert ("pulled", f"{name}-small-full-1") in done
+        assert ("pulled", f"{name}-small-crowd-1") in done
     assert chained.json("queue") == []
     local_kaggle.configure(cpu_sessions=5)
 
