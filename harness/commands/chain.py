@@ -15,12 +15,12 @@ from pathlib import Path
 
 from harness.commands.pull import pull
 from harness.errors import ConfigError
-from harness.package import build_dataset
+from harness.package import ABOUT, disk_error, packer_for
 from harness.records import DatasetBuild, Run, RunSpec, RunState, slugify
 from harness.registry import load_strategy
 from harness.workbench import Workbench
 from kernels.config import Strategy
-from kernels.contract import MANIFEST_FILE, sha256_file
+from kernels.contract import MANIFEST_FILE, MODEL_FILE, sha256_file, write_json
 
 ENDED_BADLY = (RunState.ERROR, RunState.CANCEL_ACKNOWLEDGED, RunState.REJECTED)
 UPSTREAM_KEY = (
@@ -152,7 +152,9 @@ def manifest_digest(bench: Workbench, run: Run) -> str:
 
 
 def output_dataset(bench: Workbench, run: Run) -> DatasetBuild:
-    """A run's whole output, checkpoints included, as a dataset folder.
+    """What later kernels read of a run's output, checkpoints above all, as a dataset folder.
+
+    Pictures stay here: Grad-CAM shows the competition's films.
 
     Raises:
         ContractError: A file cannot be fetched as the manifest says.
@@ -160,20 +162,24 @@ def output_dataset(bench: Workbench, run: Run) -> DatasetBuild:
     (result,) = pull(bench, [run], checkpoints=True)
     if result.error is not None:
         raise result.error
-    slug = slugify(f"output {run.kernel.slug}")
+    slug = slugify(f"checkpoints-of-{run.kernel.slug}")
     folder = bench.settings.datasets_folder / slug
-    link_tree(bench.outputs_folder(run), folder / OUTPUT_FOLDER)
-    return build_dataset(
-        folder,
-        slug,
-        slug.replace("-", " "),
-        "other",
-        f"The output of kernel {run.kernel}, for kernels that start from it.",
-    )
+    try:
+        link_tree(bench.outputs_folder(run), folder / OUTPUT_FOLDER)
+        write_json(
+            folder / ABOUT,
+            {
+                "about": f"The output of kernel {run.kernel}, for kernels that start from it.",
+                "producer": {"run": run.run_id, "kernel": str(run.kernel)},
+            },
+        )
+    except OSError as error:
+        raise disk_error(folder, error) from error
+    return packer_for(bench.settings, owner=bench.owner).folder(slug)
 
 
 def link_tree(source: Path, target: Path) -> None:
-    """Make ``target`` hold exactly the files of ``source``, as hard links where the disk allows."""
+    """Make ``target`` hold the files of ``source`` but pictures, as hard links where the disk allows."""
     shutil.rmtree(target, ignore_errors=True)
 
     def place(name: str, wanted: str) -> None:
@@ -182,7 +188,8 @@ def link_tree(source: Path, target: Path) -> None:
         except OSError:
             shutil.copy2(name, wanted)
 
-    shutil.copytree(source, target, copy_function=place)
+    left_out = shutil.ignore_patterns("*.png", MODEL_FILE)
+    shutil.copytree(source, target, ignore=left_out, copy_function=place)
 
 
 def source_handle(run: Run, pinned: bool) -> str:

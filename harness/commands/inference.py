@@ -26,7 +26,7 @@ from harness.registry import competition_by_slug, load_strategy, module_names
 from harness.render import read_config, render_inference
 from harness.scoring import Score
 from harness.workbench import Workbench
-from kernels.config import Competition, InferenceConfig, MemberConfig
+from kernels.config import AnyConfig, Competition, DistilConfig, InferenceConfig, MemberConfig
 from kernels.contract import (
     FOLD_COLUMN,
     MANIFEST_FILE,
@@ -167,14 +167,14 @@ def plan_inference(bench: Workbench, blend: str | None, competition: str | None)
     entries = {entry["run_id"]: entry for entry in record["members"]}
     members, upstream, gpu = [], [], False
     for name, weight in record["recipe"]["weights"]:
-        run, manifest = member_run(bench, entries[name])
+        run, used = member_run(bench, entries[name])
         members.append(
             MemberConfig(
                 name=run.run_id,
                 slug=run.kernel.slug,
                 manifest_sha256=entries[name]["manifest_sha256"],
                 weight=float(weight),
-                config=read_config(manifest["config"]),
+                config=used,
             )
         )
         upstream.append(Upstream(run.run_id, run, entries[name]["manifest_sha256"]))
@@ -222,8 +222,8 @@ def plan_inference(bench: Workbench, blend: str | None, competition: str | None)
     return InferencePlan(blend_id, record, target, config, ready, path, tuple(notes))
 
 
-def member_run(bench: Workbench, entry: dict[str, Any]) -> tuple[Run, dict[str, Any]]:
-    """A member's run and manifest, if its models can be loaded.
+def member_run(bench: Workbench, entry: dict[str, Any]) -> tuple[Run, AnyConfig]:
+    """A member's run and config, if its models can be loaded.
 
     Raises:
         BlendError: They cannot: says why and what to do.
@@ -258,7 +258,20 @@ def member_run(bench: Workbench, entry: dict[str, Any]) -> tuple[Run, dict[str, 
             f"{name} cannot be used: it saved no model of seed {seed} fold {fold} that can be loaded.",
             f"Run it again with today's code: harness push {run.spec.strategy} --force. {others}",
         )
-    return run, manifest
+    config: AnyConfig = read_config(manifest["config"])
+    if isinstance(config, DistilConfig) and not is_one_network(config):
+        raise BlendError(
+            f"{name} cannot be used: its predictions are of several networks, of which it saved one.",
+            f"Train it with teacher_share=0 and a student, or without co_teachers. {others}",
+        )
+    return run, config
+
+
+def is_one_network(config: DistilConfig) -> bool:
+    """Whether the network that self-training saves is all that predicted."""
+    if config.student is None:
+        return not config.co_teachers
+    return config.teacher_share == 0.0
 
 
 def cells_of(oof: Path) -> set[tuple[int, int]]:

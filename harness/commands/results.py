@@ -14,9 +14,9 @@ from harness.commands.blend_and_submit import Options, blend_and_submit
 from harness.commands.local import add_competition, find_competition_folder
 from harness.commands.members import line_up_members
 from harness.commands.pull import pull
-from harness.commands.push import push
+from harness.commands.push import PushResult, push
 from harness.commands.watch import follow
-from harness.errors import ConfigError
+from harness.errors import ConfigError, PushRejected
 from harness.records import Run, RunSpec
 from harness.registry import competition_by_slug, load_strategy
 from harness.render import backbones_of
@@ -95,16 +95,32 @@ def results(
     runs = []
     for name in names:
         spec = RunSpec(strategy=name, profile=profile, seeds=seeds)
-        pushed = [item.run for item in push(bench, [spec])]
-        bench.progress(f"{pushed[0].run_id}: {pushed[0].state.lower()}")
-        if not pushed[0].state.is_final:
-            pushed = follow(bench, lambda run: bench.progress(f"{run.run_id}: {run.state.lower()}"), logged, pushed)  # fmt: skip
-        (pulled,) = pull(bench, pushed)
-        if pulled.error is not None:
-            raise pulled.error
-        runs.append(pulled.run)
+        runs.append(train(bench, spec, logged))
     competition = competition_by_slug(bench.settings.workspace, runs[0].competition)
     return tabulate(bench, competition, runs, names, profile, seeds, method)
+
+
+def train(bench: Workbench, spec: RunSpec, logged: Callable[[Run, str], None]) -> Run:
+    """The pulled run of a spec, after the runs that it starts from.
+
+    Raises:
+        PushRejected: No session is free.
+        RunFailed, ContractError: One of them failed.
+    """
+    while True:
+        results = push(bench, [spec])
+        runs = [item.run for item in results if isinstance(item, PushResult)]
+        if not runs:
+            raise PushRejected(
+                f"{spec.label()} cannot start now; it is queued.", "First: harness tick --follow"
+            )
+        runs = follow(bench, lambda run: bench.progress(f"{run.run_id}: {run.state.lower()}"), logged, runs)  # fmt: skip
+        pulled = pull(bench, runs)
+        for item in pulled:
+            if item.error is not None:
+                raise item.error
+        if len(runs) == len(results):
+            return pulled[-1].run
 
 
 def tabulate(

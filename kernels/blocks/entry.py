@@ -123,7 +123,7 @@ def run_kernel(
                 config = replace(config, weights="random")
             continue
         writer.datasets[name] = find_run_output(paths, run["slug"], run["manifest_sha256"])
-        say(f"starts from {name}: manifest {run['manifest_sha256'][:12]}, all files as they were")
+        say(f"starts from {name}: manifest {run['manifest_sha256'][:12]}, checkpoints as they were")
     tables = read_tables(find_competition(paths, competition.slug))
     say(
         f"images: {len(tables.labelled)} labelled, {len(tables.unlabelled)} unlabelled, "

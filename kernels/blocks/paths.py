@@ -11,9 +11,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from kernels.contract import MANIFEST_FILE, FileRecord, file_faults, is_safe_relative, sha256_file
+from kernels.contract import (
+    CHECKPOINT_FOLDER,
+    MANIFEST_FILE,
+    FileRecord,
+    file_faults,
+    is_safe_relative,
+    sha256_file,
+)
 
 DATASET_MANIFEST = "PACKAGE_MANIFEST.json"
+CARRIED = CHECKPOINT_FOLDER + "/"  # what kernels read of each other's outputs
 
 
 @dataclass(frozen=True)
@@ -118,7 +126,7 @@ def output_candidates(paths: KagglePaths, slug: str) -> Iterator[Path]:
 
 
 def find_run_output(paths: KagglePaths, slug: str, manifest_sha256: str) -> Path:
-    """The mounted output of another kernel's run, by the hash of its manifest, every file checked.
+    """The mounted output of another kernel's run, by the hash of its manifest, every checkpoint checked.
 
     Args:
         slug: The kernel's slug, whoever owns it.
@@ -140,7 +148,11 @@ def find_run_output(paths: KagglePaths, slug: str, manifest_sha256: str) -> Path
                 other = (folder, digest)
             continue
         listed = json.loads(manifest.read_text(encoding="utf-8"))["files"]
-        records = [FileRecord(str(e["path"]), int(e["size"]), str(e["sha256"])) for e in listed]
+        records = [
+            FileRecord(str(entry["path"]), int(entry["size"]), str(entry["sha256"]))
+            for entry in listed
+            if str(entry["path"]).startswith(CARRIED)
+        ]
         faults = [f"{r.path} leaves the folder" for r in records if not is_safe_relative(r.path)]
         faults = faults or file_faults(folder, records)
         if faults:

@@ -71,7 +71,15 @@ def predict_member(
         return predict_by_probe(config, folder, models, load_films, compute)
     if isinstance(config, SimSiamConfig):
         return predict_by_simsiam(config, models, load_films, compute)
-    return predict_by_supervised(config, models, load_films, compute)
+    if isinstance(config, SupervisedConfig):
+        clahe = (config.clahe_clip, config.clahe_grid) if config.clahe else None
+        films = load_films(config.image_size, clahe)
+        size, space = config.train.batch_size, config.tta_space
+    else:
+        # Its own predictions went through maps kept in half precision: equal to some 1e-3.
+        films = load_films(config.image_size, None)
+        size, space = config.teacher.batch_size, "logits"
+    return predict_by_networks(models, films, config.tta, size, space, compute)
 
 
 def predict_by_features(
@@ -135,19 +143,16 @@ def pooled_features(backbone: Backbone) -> Callable[[Tensor], Tensor]:
     return lambda gray: backbone.pool(backbone(gray))
 
 
-def predict_by_supervised(
-    config: SupervisedConfig,
+def predict_by_networks(
     models: dict[tuple[int, int], Path],
-    load_films: LoadFilms,
+    films: np.ndarray,
+    views: tuple[str, ...],
+    batch_size: int,
+    space: str,
     compute: Compute,
 ) -> Iterator[CellProbs]:
-    """pipelines/supervised.py: named views of every fold's network."""
-    clahe = (config.clahe_clip, config.clahe_grid) if config.clahe else None
-    films = load_films(config.image_size, clahe)
+    """pipelines/supervised.py and distil.py: named views of every fold's network."""
     for (seed, fold), path in models.items():
         model, _ = load_classifier(path)
         compute.place(model)
-        probs = predict_probs(
-            model, films, config.tta, config.train.batch_size, compute, config.tta_space
-        )
-        yield seed, fold, probs
+        yield seed, fold, predict_probs(model, films, views, batch_size, compute, space)

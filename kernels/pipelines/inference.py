@@ -1,7 +1,7 @@
 """Members' checkpoints -> test-time views -> one blended submission: the kernel of a code competition.
 
 Nothing is learned here and nothing is fetched. The outputs of the members' kernels are mounted and every
-file of them is checked; whatever test films the competition shows (some, or the hidden ones when the kernel
+checkpoint of them is checked; whatever test films the competition shows (some, or the hidden ones when the kernel
 is run again after its submission) get each member's predictions, mixed with baked weights. Ranks are taken
 over the films of that test, so a film's number depends on the others. A film that cannot be read gets a
 baked prediction, is named in the log and counted.
@@ -104,7 +104,7 @@ def run(
     folders = {}
     for member in config.members:
         folders[member.name] = find_run_output(paths, member.slug, member.manifest_sha256)
-        say(f"{member.name}: output of {member.slug}, every file as it was blended")
+        say(f"{member.name}: output of {member.slug}, checkpoints as they were blended")
     tables = read_tables(find_competition(paths, competition.slug))
     ids = [str(name) for name in tables.test["id"]]
     films = TestFilms(list(tables.test["path"]), paths.temp / "images")

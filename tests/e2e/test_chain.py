@@ -76,7 +76,7 @@ def test_the_output_comes_as_a_dataset_where_the_setting_says_so(chained, local_
     folder = chained.folder / ".harness" / "runs" / "second-small-packed-1"
     metadata = json.loads((folder / "kernel-metadata.json").read_text())
     assert metadata["kernel_sources"] == []
-    assert metadata["dataset_sources"] == ["local/output-masked-xray-quick-small"]
+    assert metadata["dataset_sources"] == ["local/checkpoints-of-masked-xray-quick-small"]
 
 
 def test_a_dry_run_needs_the_run_it_starts_from_and_rehearses_with_its_output(chained):
