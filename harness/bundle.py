@@ -50,13 +50,19 @@ class Bundle:
         return f"{self.imports}\n\n{self.body}" if self.imports else self.body
 
 
-def bundle(entry_modules: Sequence[str], root: Path, reserved: Collection[str] = ()) -> Bundle:
+def bundle(
+    entry_modules: Sequence[str],
+    root: Path,
+    reserved: Collection[str] = (),
+    given: Collection[str] = (),
+) -> Bundle:
     """Flatten modules and everything they import from ``kernels`` into one source text.
 
     Args:
         entry_modules: Dotted names, e.g. ("kernels.pipelines.features",), in any order.
         root: Folder that holds the ``kernels`` package.
         reserved: Names that the text around the bundle binds (CONFIG, main); modules may not.
+        given: Modules that stand above already: checked with the others and not repeated.
 
     Raises:
         BundleError: With file, line and what to edit. The module's docstring says what is refused.
@@ -68,6 +74,7 @@ def bundle(entry_modules: Sequence[str], root: Path, reserved: Collection[str] =
     _check_imported_names(modules)
     _check_unique_names(modules, reserved)
     _check_future(modules)
+    modules = [module for module in modules if module.name not in given]
     result = Bundle(
         modules=tuple(module.name for module in modules),
         imports=_import_block(modules),

@@ -21,7 +21,7 @@ from harness.cli_chain import (
     inference_options,
     push_inference_kernel,
 )
-from harness.cli_common import bench_for, common_options
+from harness.cli_common import bench_for, bundle_option, common_options
 from harness.cli_local import Ordered, local
 from harness.cli_packages import PACKAGE_COMMANDS
 from harness.cli_report import REPORT_COMMANDS
@@ -127,6 +127,7 @@ def parse_spec(
 def spec_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that make a run's spec."""
     for option in (
+        bundle_option,
         click.option("--tag", default="", help="Name this experiment; part of the kernel's slug."),
         click.option(
             "--seed", "seeds", type=int, multiple=True, help="Fold seed; may be repeated."

@@ -10,6 +10,22 @@ if TYPE_CHECKING:
     from harness.workbench import Workbench
 
 
+BUNDLE_KEY = "harness.bundle"  # in the click context, from the option to bench_for
+
+
+def _keep_bundle(context: click.Context, _option: click.Parameter, value: str | None) -> None:
+    context.meta[BUNDLE_KEY] = value
+
+
+bundle_option = click.option(
+    "--bundle",
+    type=click.Choice(["script", "dataset"]),
+    callback=_keep_bundle,
+    expose_value=False,
+    help="dataset: a thin script that imports the published code dataset. Default: all in the script.",
+)
+
+
 def common_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """--remote, --profile and --json, the same everywhere."""
     for option in (
@@ -36,5 +52,8 @@ def bench_for(remote: str | None, profile: str | None) -> "Iterator[Workbench]":
     from harness.terminal import progress
     from harness.workbench import open_workbench
 
-    with open_workbench(load_settings(remote=remote, profile=profile), progress) as bench:
+    context = click.get_current_context(silent=True)
+    bundle = context.meta.get(BUNDLE_KEY) if context is not None else None
+    settings = load_settings(remote=remote, profile=profile, bundle=bundle)
+    with open_workbench(settings, progress) as bench:
         yield bench

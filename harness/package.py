@@ -22,7 +22,7 @@ from typing import Any
 
 from harness.errors import ConfigError
 from harness.hashing import SKIPPED_FOLDERS, look
-from harness.records import DatasetBuild, text_digest, to_json
+from harness.records import DatasetBuild, slugify, text_digest, to_json
 from harness.settings import Settings
 from harness.vetting import Vetting, check_distinct
 from harness.workbench import git_state
@@ -168,6 +168,11 @@ def packer_for(settings: Settings, *, owner: str | None = None, rehash: bool = F
         owner or settings.owner,
         rehash,
     )
+
+
+def wheels_slug(strategy: str) -> str:
+    """Slug of the dataset with the wheels that a strategy's kernel installs."""
+    return slugify(f"wheels-{strategy}")
 
 
 def kind_of(slug: str) -> str:

@@ -80,10 +80,16 @@ def render_kernel(
     upstream: Mapping[str, Mapping[str, str]] | None = None,
     kernel_sources: Sequence[str] = (),
     dataset_sources: Sequence[str] = (),
+    *,
+    code_slug: str | None = None,
+    wheels_slug: str | None = None,
 ) -> KernelBuild:
     """Everything that a push of this spec sends.
 
     Args:
+        code_slug: The dataset that holds the kernels package: the script imports it from there instead of
+            containing it.
+        wheels_slug: A dataset of wheels that the script installs before its imports.
         datasets: Slug -> content digest of each dataset the script reads; the digests are baked in and
             compared with what is mounted when the script starts.
         upstream: Strategy -> ``slug`` and ``manifest_sha256`` of the run this one starts from, baked in.
@@ -95,22 +101,14 @@ def render_kernel(
         ConfigError: The spec does not fit the strategy's config.
     """
     profiles = configure(strategy, spec)
-    flat = bundle(
-        [
-            "kernels.blocks.entry",
-            f"kernels.competitions.{strategy.competition}",
-            f"kernels.pipelines.{strategy.pipeline}",
-        ],
-        workspace,
-        reserved=TEMPLATE_NAMES,
-    )
+    imports, body = _modules(workspace, strategy, profiles, datasets, code_slug, wheels_slug)
     title = kernel_title(strategy, spec)
     handle = Handle(owner, slugify(title))
     template = Template((workspace / "kernels/templates/script.py.tmpl").read_text("utf-8"))
     source = template.substitute(
         title=f"{strategy.title} ({handle.slug})",
-        imports=flat.imports.rstrip("\n"),
-        body=flat.body.rstrip("\n"),
+        imports=imports,
+        body=body,
         profiles=pprint.pformat(profiles, width=LINE_WIDTH, sort_dicts=True),
         spec=pprint.pformat(to_json(spec), width=LINE_WIDTH, sort_dicts=True),
         datasets=pprint.pformat(dict(sorted(datasets.items())), width=LINE_WIDTH),
@@ -136,6 +134,51 @@ def render_kernel(
         spec=spec,
         warnings=tuple(check_size(source)),
     )
+
+
+def _modules(
+    workspace: Path,
+    strategy: Strategy,
+    profiles: Profiles,
+    datasets: Mapping[str, str],
+    code_slug: str | None,
+    wheels_slug: str | None,
+) -> tuple[str, str]:
+    """The script's imports and modules; what has to happen before the imports stands above them."""
+    entries = {
+        "run_kernel": "kernels.blocks.entry",
+        "COMPETITION, read_tables": f"kernels.competitions.{strategy.competition}",
+        "run": f"kernels.pipelines.{strategy.pipeline}",
+    }
+    calls = []
+    if wheels_slug is not None:
+        calls.append(f"install_wheels({wheels_slug!r}, {datasets[wheels_slug]!r})")
+    if code_slug is not None:
+        calls.append(f"use_mounted_code({code_slug!r}, {datasets[code_slug]!r})")
+    first = bundle(["kernels.blocks.packages"], workspace) if calls else None
+    # Also of a thin script: its modules obey the same rules, and are refused here and not on Kaggle.
+    flat = bundle(
+        list(entries.values()),
+        workspace,
+        reserved=TEMPLATE_NAMES,
+        given=first.modules if first is not None else (),
+    )
+    imports, body = flat.imports.rstrip("\n"), flat.body.rstrip("\n")
+    if code_slug is not None:
+        configs = sorted(
+            {
+                node.func.id
+                for node in ast.walk(ast.parse(repr(profiles)))
+                if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+            }
+        )
+        imports = "\n".join(f"from {module} import {names}" for names, module in entries.items())
+        imports += f"\nfrom kernels.config import {', '.join(configs)}"
+        body = f"# The modules are those of the mounted dataset {code_slug}."
+    if first is not None:
+        above = f"{first.imports}\n\n{first.body}".rstrip("\n")
+        imports = f"{above}\n\n" + "\n".join(calls) + f"\n\n{imports}"
+    return imports, body
 
 
 def kernel_metadata(

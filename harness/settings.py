@@ -15,6 +15,7 @@ from harness.errors import ConfigError
 REMOTES = ("local", "kaggle")
 PROFILES = ("small", "cpu", "full")
 CHAINS = ("kernel", "pinned", "dataset")
+BUNDLES = ("script", "dataset")
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Settings:
     state: Path  # ledger, pulled runs and the local Kaggle
     remote: str = "local"
     profile: str | None = None  # None: full on Kaggle or with a GPU here, else cpu
+    bundle: str = "script"  # what a kernel's code is in: its script, or the mounted code dataset
     owner: str | None = None  # account that owns kernels and datasets; None: whoever is logged in
     chain: str = (
         "kernel"  # how a kernel gets another's output: mounted, pinned to a version, as a dataset
@@ -78,7 +80,11 @@ def find_workspace(start: Path) -> Path:
 
 
 def load_settings(
-    start: Path | None = None, *, remote: str | None = None, profile: str | None = None
+    start: Path | None = None,
+    *,
+    remote: str | None = None,
+    profile: str | None = None,
+    bundle: str | None = None,
 ) -> Settings:
     """Read the settings and make the workspace's ``kernels`` the importable one.
 
@@ -86,6 +92,7 @@ def load_settings(
         start: Where to look for the workspace; the working directory by default.
         remote: ``--remote``, over HARNESS_REMOTE, over the table.
         profile: ``--profile``, over HARNESS_PROFILE, over the table.
+        bundle: ``--bundle``, over HARNESS_BUNDLE, over the table.
 
     Raises:
         ConfigError: No workspace, or a setting that is not known or not one of its values.
@@ -116,6 +123,11 @@ def load_settings(
     values["chain"] = values["chain"] or "kernel"
     if values["chain"] not in CHAINS:
         raise ConfigError(f"chain is {values['chain']!r}.", f"Choose one of: {', '.join(CHAINS)}.")
+    values["bundle"] = bundle or values["bundle"] or "script"
+    if values["bundle"] not in BUNDLES:
+        raise ConfigError(
+            f"bundle is {values['bundle']!r}.", f"Choose one of: {', '.join(BUNDLES)}."
+        )
     state = Path(values["state"] or ".harness")
     activate_workspace(workspace)
     return Settings(
@@ -123,6 +135,7 @@ def load_settings(
         state=state if state.is_absolute() else workspace / state,
         remote=str(values["remote"]),
         profile=values["profile"],
+        bundle=values["bundle"],
         owner=values["owner"],
         chain=values["chain"],
     )

@@ -62,7 +62,8 @@ def _pull_one(bench: Workbench, run: Run, checkpoints: bool) -> PullResult:
     log_path.parent.mkdir(parents=True, exist_ok=True)
     log_path.write_text(log, encoding="utf-8")
     if run.state is not RunState.COMPLETE:
-        bench.ledger.update_run(run.run_id, pulled_at=utc_now())
+        # The service's own words are often general; the log has the reason.
+        bench.ledger.update_run(run.run_id, pulled_at=utc_now(), failure=failure_reason(run, log))
         raise RunFailed(failure_text(run, log), f"Log: {log_path}")
     urls = safe_listing(run, listing)
     folder = bench.outputs_folder(run)
@@ -139,12 +140,18 @@ def _is_here(bench: Workbench, run: Run, file: PackedFile) -> bool:
     return path.is_file() and path.stat().st_size == file.size and sha256_file(path) == file.sha256
 
 
-def failure_text(run: Run, log: str) -> str:
-    """One paragraph: which run failed, the service's reason and the log's last lines."""
-    lines = [line for line in log.splitlines() if line.strip()]
-    raised = [line.strip() for line in lines if ERROR_LINE.match(line)]
+def failure_reason(run: Run, log: str) -> str:
+    """Why a run failed: the last error in its log, else what the service says, else its last line."""
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    raised = [line for line in lines if ERROR_LINE.match(line)]
     candidates = raised or ([run.failure] if run.failure else lines)
-    reason = candidates[-1] if candidates else "no log was written"
+    return candidates[-1] if candidates else "no log was written"
+
+
+def failure_text(run: Run, log: str) -> str:
+    """One paragraph: which run failed, the reason and the log's last lines."""
+    reason = failure_reason(run, log)
+    lines = [line for line in log.splitlines() if line.strip()]
     tail = "\n".join(f"    {line}" for line in lines[-LOG_TAIL_LINES:])
     return f"Kernel {run.kernel} ended as {run.state}: {reason}\n{tail}\n"
 

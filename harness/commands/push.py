@@ -24,7 +24,7 @@ from harness.commands.chain import (
 )
 from harness.errors import ConfigError, HarnessError, PushRejected
 from harness.ledger import utc_now
-from harness.package import packer_for
+from harness.package import packer_for, wheels_slug
 from harness.publishing import publish_dataset
 from harness.records import DatasetBuild, KernelBuild, QueuedSpec, Run, RunSpec, RunState
 from harness.registry import load_competition, load_strategies, load_strategy
@@ -73,16 +73,23 @@ class Prepared(Ready):
 
 
 def required_datasets(bench: Workbench, strategy: Strategy, spec: RunSpec) -> list[DatasetBuild]:
-    """Datasets that the script of this spec must find mounted.
+    """Datasets that the script of this spec must find mounted: weights, its own, wheels, code.
 
     Raises:
-        ConfigError: The backbone's weights are nowhere, and the kernel has no internet to fetch them.
+        ConfigError: The backbone's weights are nowhere, and the kernel has no internet to fetch them;
+            or a dataset that the strategy names has no folder.
     """
+    packer = packer_for(bench.settings)
     config = configure(strategy, spec).pick(spec.profile)
-    if getattr(config, "weights", "pretrained") != "pretrained":
-        return []
-    found = [required_weights(bench, strategy, backbone) for backbone in backbones_of(config)]
-    return [build for build in found if build is not None]
+    found = [packer.folder(slug) for slug in strategy.datasets]
+    if getattr(config, "weights", "pretrained") == "pretrained":
+        weights = [required_weights(bench, strategy, backbone) for backbone in backbones_of(config)]
+        found += [build for build in weights if build is not None]
+    if wheels_slug(strategy.name) in packer.slugs():
+        found.append(packer.folder(wheels_slug(strategy.name)))
+    if bench.settings.bundle == "dataset":
+        found.append(packer.code())
+    return found
 
 
 def required_weights(bench: Workbench, strategy: Strategy, backbone: str) -> DatasetBuild | None:
@@ -123,6 +130,7 @@ def prepare(bench: Workbench, spec: RunSpec, draft: bool = False) -> Prepared:
     if earlier is not None and not draft:
         mounted.append(earlier)  # the script finds it there by itself, and goes on
     kernels, outputs = mounts_of(bench, mounted)
+    by_kind = {item.kind: item.slug for item in datasets}
     build = render_kernel(
         bench.settings.workspace,
         strategy,
@@ -133,6 +141,8 @@ def prepare(bench: Workbench, spec: RunSpec, draft: bool = False) -> Prepared:
         {item.need: item.baked() for item in upstream},
         kernels,
         [f"{bench.owner}/{item.slug}" for item in outputs],
+        code_slug=by_kind.get("code"),
+        wheels_slug=by_kind.get("wheels"),
     )
     return Prepared(
         strategy=strategy,

@@ -86,6 +86,19 @@ def dataset_digest(folder: Path) -> str | None:
     return str(json.loads(manifest.read_text(encoding="utf-8")).get("digest"))
 
 
+def damaged_files(folder: Path) -> list[str]:
+    """What a packaged dataset's manifest lists and the mount does not hold, by name and size."""
+    manifest = json.loads((folder / DATASET_MANIFEST).read_text(encoding="utf-8"))
+    faults = []
+    for entry in manifest.get("files", []):
+        path = folder / entry["path"]
+        if not path.is_file():
+            faults.append(f"{entry['path']} is missing")
+        elif path.stat().st_size != entry["size"]:
+            faults.append(f"{entry['path']} has {path.stat().st_size} bytes, not {entry['size']}")
+    return faults
+
+
 def check_datasets(paths: KagglePaths, expected: dict[str, str]) -> dict[str, Path]:
     """Find every dataset the script was rendered for and compare digests with the baked ones.
 
@@ -94,7 +107,8 @@ def check_datasets(paths: KagglePaths, expected: dict[str, str]) -> dict[str, Pa
 
     Raises:
         FileNotFoundError: A dataset is not mounted.
-        ValueError: The mounted version is not the one the script was rendered for (both digests named).
+        ValueError: The mounted version is not the one the script was rendered for (both digests named),
+            or lacks some of its files.
     """
     found = {}
     for slug, digest in sorted(expected.items()):
@@ -107,6 +121,8 @@ def check_datasets(paths: KagglePaths, expected: dict[str, str]) -> dict[str, Pa
                 f"stale dataset {slug!r}: the script was rendered for digest {digest[:12]}, "
                 f"mounted is {str(mounted)[:12]}. Push again once the new version is current."
             )
+        if mounted is not None and (faults := damaged_files(folder)):
+            raise ValueError(f"dataset {slug!r} is incomplete: {'; '.join(faults[:3])}")
         found[slug] = folder
     return found
 
