@@ -330,6 +330,22 @@ class KaggleRemote:
         except requests.RequestException:
             return
 
+    def accelerator_quota(self) -> dict[str, tuple[float, float]]:
+        """Seconds used and allowed this week, by accelerator ("gpu", "tpu"); empty when it is not told."""
+        request = kernel_types.ApiGetAcceleratorQuotaStatisticsRequest()
+        answer = self._read(
+            "accelerator quota", self._kernels.get_accelerator_quota_statistics, request
+        )
+        found = {}
+        for name in ("gpu", "tpu"):
+            quota = getattr(answer, f"{name}_quota")
+            if quota is not None:
+                found[name] = (
+                    quota.time_used.total_seconds(),
+                    quota.total_time_allowed.total_seconds(),
+                )
+        return found
+
     # ---- datasets --------------------------------------------------------------------------------
 
     def dataset_version(self, handle: Handle) -> int | None:
