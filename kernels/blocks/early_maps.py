@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from kernels.blocks.augment import augment_batch
 from kernels.blocks.devices import Compute
@@ -98,19 +98,16 @@ class EarlyMaps:
         return content.hexdigest()[:16]
 
 
-class LateClassifier(nn.Module):
-    """The trained part of a classifier: early maps (B, c, h, w) to logits (B, K).
+class LateClassifier(Classifier):
+    """A classifier that is fed early maps (B, c, h, w) instead of films: the part that is trained.
 
-    Holds the classifier itself, so that training this trains that.
+    Its weights have a classifier's names, so optimisers tell backbone from head, and a checkpoint of it is
+    a classifier's.
     """
-
-    def __init__(self, classifier: Classifier) -> None:
-        super().__init__()
-        self.classifier = classifier
 
     def forward(self, maps: Tensor) -> Tensor:
         """(B, c, h, w) -> logits, shape (B, K)."""
-        return self.classifier.tail(self.classifier.backbone.late(maps))
+        return self.tail(self.backbone.late(maps))
 
 
 def map_tensor(maps: np.ndarray) -> Tensor:

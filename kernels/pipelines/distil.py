@@ -37,7 +37,7 @@ from kernels.blocks.gallery import Showcase
 from kernels.blocks.grouping import groups_of, strata_of
 from kernels.blocks.images import load_images
 from kernels.blocks.losses import build_loss
-from kernels.blocks.models import Backbone, Classifier, count_parameters, create_backbone
+from kernels.blocks.models import Backbone, count_parameters, create_backbone
 from kernels.blocks.outputs import OutputWriter
 from kernels.blocks.predicting import logistic
 from kernels.blocks.samplers import count_batches, epoch_order, split_batches
@@ -286,7 +286,7 @@ def fit_late(
     )
     fresh.load_state_dict(network.backbone.state_dict())
     fresh.weights_from = network.backbone.weights_from
-    model = LateClassifier(Classifier(fresh, config.head, targets.shape[1]))
+    model = LateClassifier(fresh, config.head, targets.shape[1])
     if "parameters" not in writer.notes:
         writer.note(parameters=count_parameters(model))
     labelled, unlabelled = network.random["labelled"], network.random["unlabelled"]
@@ -344,7 +344,7 @@ def save_kept(
     row = next(row for row in history if row["kept"])
     save_classifier(
         writer.checkpoint_path(f"{network.stem}_best_seed{seed}_fold{fold}.pth"),
-        model.classifier,
+        model,
         config.head,
         epoch=row["epoch"],
         val_auc=row["val_auc"],

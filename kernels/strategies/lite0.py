@@ -5,7 +5,7 @@ Not in the write-ups. ImageNet weights come from pip (Apache-2.0), two cores are
 - The stem and the first five of seven stages stay as ImageNet left them: edges and textures need no
   relearning on some hundred films. What they make of each view is computed once and kept, so that a step
   costs the last stages only: a fold trains in two minutes on one core.
-- AdamW, one cycle over 8 epochs, head rate five times the backbone's, smoothing 0.05, an average of the
+- AdamW, one cycle over 6 epochs, head rate five times the backbone's, smoothing 0.05, an average of the
   weights, light geometric and tonal views. No epoch is chosen by the held-out fold.
 - Plain and mirrored film are averaged (logits).
 
@@ -27,7 +27,7 @@ from kernels.config import (
 
 TEACHER = TrainConfig(
     optim=OptimConfig(name="adamw", lr=4e-4, head_lr=2e-3, weight_decay=0.01, schedule="one_cycle"),
-    epochs=8,
+    epochs=6,
     batch_size=32,
     label_smoothing=0.05,
     ema_decay=0.98,

@@ -16,6 +16,7 @@ from kernels.blocks.checkpoints import load_classifier
 from kernels.blocks.devices import Compute
 from kernels.blocks.early_maps import EarlyMaps, LateClassifier, late_logits, map_tensor
 from kernels.blocks.models import Classifier, create_backbone
+from kernels.blocks.optimisers import parameter_groups
 from kernels.blocks.outputs import OutputWriter
 from kernels.blocks.paths import KagglePaths
 from kernels.blocks.predicting import gray_tensor, logistic
@@ -154,9 +155,20 @@ def test_cached_maps_predict_what_the_films_predict(tmp_path):
     assert maps.dtype == np.float16
     with torch.inference_mode():
         direct = classifier(CPU.put(gray_tensor(films))).numpy()
-    cached = late_logits(LateClassifier(classifier), maps, 2, CPU)
+    late = LateClassifier(backbone, HeadConfig(), 1)
+    late.load_state_dict(classifier.state_dict())
+    cached = late_logits(late, maps, 2, CPU)
     # Half precision rounds a map by a relative 5e-4; logits stay that near.
     np.testing.assert_allclose(cached, direct, atol=2e-3 * max(1.0, np.abs(direct).max()))
+
+
+def test_the_backbone_keeps_its_own_learning_rate_when_it_is_fed_maps():
+    model = LateClassifier(
+        create_backbone(LITE0, "random", 32, {}, frozen_stages=5), HeadConfig(), 1
+    )
+    groups = parameter_groups(model, OptimConfig(lr=1e-4, head_lr=1e-2))
+    rates = {group["name"]: group["lr"] for group in groups}
+    assert rates == {"backbone": 1e-4, "head": 1e-2}
 
 
 def test_maps_are_made_once_and_again_for_other_films_or_views(tmp_path):
