@@ -100,6 +100,7 @@ def parse_spec(
     folds: tuple[int, ...],
     seeds: tuple[int, ...],
     tag: str,
+    notebook: bool,
 ) -> "RunSpec":
     """A run's spec from the options of push, render and dry-run."""
     from harness.records import RESERVED_TAG, RunSpec, slugify
@@ -121,6 +122,7 @@ def parse_spec(
         folds=tuple(sorted(set(folds))) or None,
         seeds=tuple(sorted(set(seeds))) or None,
         tag=tag,
+        notebook=notebook,
     )
 
 
@@ -128,6 +130,7 @@ def spec_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that make a run's spec."""
     for option in (
         bundle_option,
+        click.option("--notebook", is_flag=True, help="As a notebook, a cell for each module."),
         click.option("--tag", default="", help="Name this experiment; part of the kernel's slug."),
         click.option(
             "--seed", "seeds", type=int, multiple=True, help="Fold seed; may be repeated."
@@ -369,6 +372,7 @@ def push(
     folds: tuple[int, ...],
     seeds: tuple[int, ...],
     tag: str,
+    notebook: bool,
     remote: str | None,
     profile: str | None,
     as_json: bool,
@@ -425,7 +429,7 @@ def push(
         chosen, why = choose_profile(bench.settings)
         click.echo(f"remote {bench.settings.remote}, profile {chosen} ({why})", err=True)
         specs = [
-            parse_spec(bench.settings, name, variant, overrides, folds, seeds, tag)
+            parse_spec(bench.settings, name, variant, overrides, folds, seeds, tag, notebook)
             for name in dict.fromkeys(names)
         ]
         results: list[PushResult | Waiting] = []
@@ -608,6 +612,7 @@ def dry_run(
     folds: tuple[int, ...],
     seeds: tuple[int, ...],
     tag: str,
+    notebook: bool,
     remote: str | None,
     profile: str | None,
     as_json: bool,
@@ -625,7 +630,7 @@ def dry_run(
     from harness.terminal import log_line, print_json
 
     with bench_for(remote, profile) as bench:
-        spec = parse_spec(bench.settings, name, variant, overrides, folds, seeds, tag)
+        spec = parse_spec(bench.settings, name, variant, overrides, folds, seeds, tag, notebook)
         result = run_dry(bench, spec, lambda line: log_line(name, line))
         if as_json:
             print_json(
@@ -666,6 +671,7 @@ def render(
     folds: tuple[int, ...],
     seeds: tuple[int, ...],
     tag: str,
+    notebook: bool,
     remote: str | None,
     profile: str | None,
     as_json: bool,
@@ -676,20 +682,20 @@ def render(
     Examples:
       harness render ssl > ssl.py
       harness render effnetv2_s --profile full -o build/
+      harness render linear_probe --notebook > linear_probe.ipynb
     """
     import json
 
     from harness.commands.push import prepare
-    from harness.render import CODE_FILE
     from harness.terminal import print_json
 
     with bench_for(remote, profile) as bench:
         build = prepare(
-            bench, parse_spec(bench.settings, name, variant, overrides, folds, seeds, tag)
+            bench, parse_spec(bench.settings, name, variant, overrides, folds, seeds, tag, notebook)
         ).build
         if output is not None:
             output.mkdir(parents=True, exist_ok=True)
-            (output / CODE_FILE).write_text(build.source, "utf-8")
+            (output / build.metadata["code_file"]).write_text(build.source, "utf-8")
             (output / "kernel-metadata.json").write_text(
                 json.dumps(build.metadata, indent=2) + "\n", "utf-8"
             )
@@ -699,7 +705,7 @@ def render(
             click.echo(build.source, nl=False)
         else:
             click.echo(
-                f"{output / CODE_FILE}: {len(build.source.encode()):,} bytes, digest {build.digest[:12]}"
+                f"{output / build.metadata['code_file']}: {len(build.source.encode()):,} bytes, digest {build.digest[:12]}"
             )
 
 

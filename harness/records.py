@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import ConfigError
+from harness.notebooks import source_sha256
 
 SLUG_LIMIT = 50  # characters in a Kaggle slug or title
 # What a label says by itself; a tag may not begin with it, or two specs would share a slug.
-RESERVED_TAG = re.compile(r"^(full|cpu|small|as-written|[sf][0-9]+|set[0-9a-f]{5})(-|$)")
+RESERVED_TAG = re.compile(r"^(full|cpu|small|as-written|notebook|[sf][0-9]+|set[0-9a-f]{5})(-|$)")
 HANDLE_PATTERN = re.compile(r"^([A-Za-z0-9_-]+)/([A-Za-z0-9_-]+)(?:/versions/([1-9][0-9]*))?$")
 
 
@@ -78,6 +79,7 @@ class RunSpec:
     folds: tuple[int, ...] | None = None
     seeds: tuple[int, ...] | None = None
     tag: str = ""
+    notebook: bool = False  # pushed as a notebook, under a slug of its own: kinds cannot change
 
     def label(self) -> str:
         """The spec's part of a slug: short words for what differs from the default."""
@@ -92,6 +94,8 @@ class RunSpec:
             parts.append("f" + "-".join(map(str, self.folds)))
         if self.overrides:
             parts.append("set" + text_digest(json.dumps(to_json(self.overrides)))[:5])
+        if self.notebook:
+            parts.append("notebook")
         if self.tag:
             parts.append(self.tag)
         return "-".join(parts)
@@ -115,6 +119,7 @@ class RunSpec:
             folds=_tuples(value["folds"]),
             seeds=_tuples(value["seeds"]),
             tag=value["tag"],
+            notebook=value.get("notebook", False),
         )
 
 
@@ -144,7 +149,7 @@ class KernelBuild:
     @property
     def script_sha256(self) -> str:
         """sha256 of the script's bytes: the kernel writes the same into its manifest."""
-        return hashlib.sha256(self.source.encode()).hexdigest()
+        return source_sha256(self.source)
 
     @property
     def digest(self) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import kernels.config
 from harness.bundle import bundle, check_size
 from harness.errors import ConfigError
+from harness.notebooks import to_notebook
 from harness.records import Handle, KernelBuild, RunSpec, slugify, to_json
 from kernels.config import (
     AnyConfig,
@@ -23,6 +24,7 @@ from kernels.config import (
 )
 
 CODE_FILE = "script.py"
+NOTEBOOK_FILE = "notebook.ipynb"
 GPU_SHAPE = "NvidiaTeslaT4"  # enable_gpu alone once gave a retired card: always name the machine
 LINE_WIDTH = 100
 TEMPLATE_NAMES = (
@@ -126,6 +128,9 @@ def render_kernel(
         competition=competition_slug,
         kernels=kernel_sources,
     )
+    if spec.notebook:
+        source = to_notebook(source)
+        metadata |= {"code_file": NOTEBOOK_FILE, "kernel_type": "notebook"}
     return KernelBuild(
         handle=handle,
         title=title,

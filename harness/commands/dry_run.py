@@ -21,7 +21,6 @@ from harness.ledger import utc_now
 from harness.publishing import publish
 from harness.records import DatasetBuild, KernelBuild, Run, RunSpec, RunState
 from harness.registry import competition_by_slug
-from harness.render import CODE_FILE
 from harness.settings import with_state
 from harness.synthetic import draw_competition
 from harness.workbench import Workbench, open_workbench
@@ -177,7 +176,8 @@ def rehearse(
             end_kernels(settings.local_folder)
             raise
         rehearsal.run_folder(run).mkdir(parents=True, exist_ok=True)
-        (rehearsal.run_folder(run) / CODE_FILE).write_text(build.source, encoding="utf-8")
+        kept = rehearsal.run_folder(run) / build.metadata["code_file"]
+        kept.write_text(build.source, encoding="utf-8")
         (result,) = pull(rehearsal, [run], checkpoints=True)
         if result.error is not None:
             raise result.error

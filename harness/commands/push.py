@@ -5,7 +5,6 @@ remote for the kernel's source: nothing is pushed twice, and an equal digest is 
 cannot start yet, because of a run it starts from or for want of a free session, is queued for tick.
 """
 
-import hashlib
 import json
 import shutil
 import time
@@ -24,12 +23,13 @@ from harness.commands.chain import (
 )
 from harness.errors import ConfigError, HarnessError, PushRejected
 from harness.ledger import utc_now
+from harness.notebooks import source_sha256
 from harness.package import packer_for, wheels_slug
 from harness.publishing import publish_dataset
 from harness.records import DatasetBuild, KernelBuild, QueuedSpec, Run, RunSpec, RunState
 from harness.registry import load_competition, load_strategies, load_strategy
 from harness.remote import SessionsFull, SourcesIgnored
-from harness.render import CODE_FILE, backbones_of, configure, render_kernel
+from harness.render import backbones_of, configure, render_kernel
 from harness.workbench import DATA_KEY, Workbench, git_state
 from kernels.config import Strategy, weights_slug
 
@@ -307,7 +307,7 @@ def _push_one(bench: Workbench, item: Ready, force: bool) -> PushResult:
     )
     folder = bench.run_folder(run)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / CODE_FILE).write_text(build.source, encoding="utf-8")
+    (folder / build.metadata["code_file"]).write_text(build.source, encoding="utf-8")
     (folder / "kernel-metadata.json").write_text(
         json.dumps(build.metadata, indent=2) + "\n", "utf-8"
     )
@@ -359,7 +359,7 @@ def settle_intent(bench: Workbench, run: Run) -> Run:
         for version in range(newest[0] if newest else 0, max(known, default=0), -1):
             found = bench.remote.kernel_source(replace(run.kernel, version=version))
             source = found[1] if found else ""
-            if hashlib.sha256(source.encode()).hexdigest() == run.script_sha256:
+            if source_sha256(source) == run.script_sha256:
                 return bench.ledger.update_run(
                     run.run_id, version=version, state=RunState.QUEUED, pushed_at=utc_now()
                 )

@@ -76,6 +76,14 @@ def tune_allocator(script: Path) -> None:
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
+def script_digest(script: str) -> str:
+    """sha256 of the script's bytes; a notebook has no file and says it instead: ``sha256:<64 hex digits>``."""
+    marked, _, digest = script.partition("sha256:")
+    return (
+        digest if digest and not marked else hashlib.sha256(Path(script).read_bytes()).hexdigest()
+    )
+
+
 def run_kernel(
     pipeline: Callable[[Any, Tables, OutputWriter], None],
     competition: Competition,
@@ -93,7 +101,7 @@ def run_kernel(
         profiles: The configs; HARNESS_PROFILE picks one, else the profile the spec names.
         spec: What harness knows the run by (strategy, variant, profile, overrides, folds, seeds, tag).
         datasets: Slug -> content digest of every packaged dataset the script needs.
-        script: ``__file__`` of the script; its sha256 goes into the manifest.
+        script: ``__file__`` of the script, or what stands for it in a notebook (see script_digest).
         upstream: Strategy -> ``slug`` and ``manifest_sha256`` of the run this one starts from.
     """
     script_path = Path(script).resolve()
@@ -103,7 +111,7 @@ def run_kernel(
     started = time.monotonic()
     profile = os.environ.get(PROFILE_VARIABLE) or str(spec["profile"])
     config: AnyConfig = profiles.pick(profile)
-    digest = hashlib.sha256(script_path.read_bytes()).hexdigest()
+    digest = script_digest(script)
     versions = library_versions()
     say(f"strategy {spec['strategy']} | profile {profile} | script sha256 {digest[:12]}")
     say("versions " + " ".join(f"{name} {version}" for name, version in versions.items()))
