@@ -229,4 +229,62 @@ def comparison_text(compared: "Comparison | None") -> str:
     return f"{compared.rows} films within {compared.largest:.1e} of the blend's file"
 
 
-CHAIN_COMMANDS = (tick, queue)
+@click.command()
+@click.argument("name", metavar="STRATEGY|RUN")
+@click.option(
+    "--to",
+    "target",
+    type=click.Choice(["folder", "kaggle-models", "huggingface"]),
+    default="folder",
+    show_default=True,
+)
+@click.option("--into", metavar="FOLDER|OWNER/NAME", help="The folder, or the hub's repository.")
+@click.option("--license", "license_name", help="As the service names it; needed by both of them.")
+@click.option("--public", is_flag=True, help="For everybody to see; private without it.")
+@click.option("--force", is_flag=True, help="Before the competition's deadline too.")
+@common_options
+def publish(
+    name: str,
+    target: str,
+    into: str | None,
+    license_name: str | None,
+    public: bool,
+    force: bool,
+    remote: str | None,
+    profile: str | None,
+    as_json: bool,
+) -> None:
+    """Publish a trained model: model card, results.json, plots and the network.
+
+    Takes the newest complete run of a strategy, or a run by its id. Refused before the competition's
+    deadline, since sharing is usually forbidden until then. The same files are never published twice.
+    (For datasets that kernels read: harness package.) Hugging Face needs pip install '.[hub]' and HF_TOKEN;
+    it has not been tried against the live hub.
+
+    \b
+    Examples:
+      harness publish effnetv2_s --to folder --into ../effnetv2_s
+      harness publish effnetv2_s-full-3 --to kaggle-models --license "Apache 2.0"
+      harness publish ssl --to huggingface --into me/xray-ssl --license apache-2.0 --public
+    """
+    from harness.commands.publish_model import publish_model
+    from harness.terminal import print_json
+
+    with bench_for(remote, profile) as bench:
+        done = publish_model(
+            bench,
+            name,
+            target,
+            into=into,
+            license_name=license_name,
+            public=public,
+            force=force,
+        )
+        if as_json:
+            print_json(done)
+            return
+        what = "already there" if done.already_there else "published"
+        click.echo(f"{done.run.run_id}: {what}, {len(done.files)} files, at {done.where}")
+
+
+CHAIN_COMMANDS = (tick, queue, publish)

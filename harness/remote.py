@@ -25,6 +25,8 @@ from kagglesdk.kaggle_client import KaggleClient
 from kagglesdk.kaggle_env import KaggleEnv
 from kagglesdk.kaggle_http_client import KaggleHttpClient
 from kagglesdk.kernels.types import kernels_api_service as kernel_types
+from kagglesdk.models.types import model_api_service as model_types
+from kagglesdk.models.types.model_enums import ModelFramework
 
 from harness.errors import ConfigError, PushRejected, RemoteUnavailable, SubmissionInvalid
 from harness.records import DatasetBuild, Handle, KernelBuild, RunState
@@ -197,6 +199,7 @@ class KaggleRemote:
         self._kernels = type(self._sdk.kernels.kernels_api_client)(self._http)
         self._datasets = type(self._sdk.datasets.dataset_api_client)(self._http)
         self._competitions = type(self._sdk.competitions.competition_api_client)(self._http)
+        self._models = type(self._sdk.models.model_api_client)(self._http)
         self._blobs = type(self._sdk.blobs.blob_api_client)(self._http)
         # Uploads and output files are served without credentials: they carry a token in their URL.
         self._files = new_session(trust_environment=endpoint is None)
@@ -387,8 +390,9 @@ class KaggleRemote:
         place: tuple[str, str] | None = None,
         sent: Callable[[int], None] = lambda _: None,
         started: Callable[[str, str], None] = lambda _token, _url: None,
+        kind: ApiBlobType = ApiBlobType.DATASET,
     ) -> str:
-        """Send one file of a dataset to be; the token under which the service keeps it.
+        """Send one file of a dataset (or a model) to be; the token under which the service keeps it.
 
         Args:
             place: Token and URL that an earlier, unfinished upload of the same bytes was given.
@@ -401,7 +405,7 @@ class KaggleRemote:
         """
         if place is None:
             request = ApiStartBlobUploadRequest()
-            request.type, request.name = ApiBlobType.DATASET, upload.name
+            request.type, request.name = kind, upload.name
             stat = upload.path.stat()
             request.content_length = stat.st_size
             request.last_modified_epoch_seconds = int(stat.st_mtime)
@@ -503,6 +507,92 @@ class KaggleRemote:
             f"Dataset {handle} was not ready after {DATASET_WAIT_S:.0f} s.",
             "Run the same command again.",
         )
+
+    # ---- models ----------------------------------------------------------------------------------
+
+    def model_exists(self, handle: Handle) -> bool:
+        """Whether there is a model owner/slug that this account may see."""
+        request = model_types.ApiGetModelRequest()
+        request.owner_slug, request.model_slug = handle.owner, handle.slug
+        return self._find(f"model {handle}", self._models.get_model, request) is not None
+
+    def create_model(self, handle: Handle, title: str, subtitle: str, *, private: bool) -> None:
+        """Create a model without variations.
+
+        Raises:
+            PushRejected: The service refused it.
+        """
+        request = model_types.ApiCreateModelRequest()
+        request.owner_slug, request.slug, request.title = handle.owner, handle.slug, title
+        request.subtitle, request.is_private = subtitle, private
+        answer = self._write(f"creation of model {handle}", self._models.create_model, request)
+        _check_model_answer(handle, answer)
+
+    def variation_version(self, handle: Handle, framework: str, variation: str) -> int | None:
+        """The newest version of a model's variation, or None when there is none."""
+        request = model_types.ApiGetModelInstanceRequest()
+        request.owner_slug, request.model_slug = handle.owner, handle.slug
+        request.framework, request.instance_slug = ModelFramework[framework], variation
+        what = f"variation {variation} of model {handle}"
+        answer = self._find(what, self._models.get_model_instance, request)
+        return None if answer is None else int(answer.version_number or 0)
+
+    def variation_text(
+        self, handle: Handle, framework: str, variation: str, version: int, name: str
+    ) -> str | None:
+        """A small text file of a variation's version, or None when it has none of that name."""
+        request = model_types.ApiDownloadModelInstanceVersionRequest()
+        request.owner_slug, request.model_slug = handle.owner, handle.slug
+        request.framework, request.instance_slug = ModelFramework[framework], variation
+        request.version_number, request.path = version, name
+        answer = self._find(
+            f"{name} of model {handle}", self._models.download_model_instance_version, request
+        )
+        return None if answer is None else str(answer.text)
+
+    def upload_model_file(self, upload: Upload) -> str:
+        """Send one file of a model to be; its token."""
+        return self.upload_file(upload, kind=ApiBlobType.MODEL)
+
+    def add_variation_version(
+        self,
+        handle: Handle,
+        framework: str,
+        variation: str,
+        tokens: Sequence[str],
+        *,
+        license_name: str,
+        notes: str,
+        new: bool,
+    ) -> None:
+        """Make a variation of uploaded files (``new``), or its next version.
+
+        Raises:
+            PushRejected: The service refused it.
+        """
+        files = []
+        for token in tokens:
+            file = dataset_types.ApiDatasetNewFile()
+            file.token = token
+            files.append(file)
+        what = f"variation {variation} of model {handle}"
+        if new:
+            request = model_types.ApiCreateModelInstanceRequest()
+            request.owner_slug, request.model_slug = handle.owner, handle.slug
+            body = model_types.ApiCreateModelInstanceRequestBody()
+            body.framework, body.instance_slug = ModelFramework[framework], variation
+            body.license_name, body.overview, body.files = license_name, notes, files
+            request.body = body
+            answer = self._write(what, self._models.create_model_instance, request)
+        else:
+            again = model_types.ApiCreateModelInstanceVersionRequest()
+            again.owner_slug, again.model_slug = handle.owner, handle.slug
+            again.framework, again.instance_slug = ModelFramework[framework], variation
+            version = model_types.ApiCreateModelInstanceVersionRequestBody()
+            version.version_notes, version.files = notes, files
+            again.body = version
+            answer = self._write(what, self._models.create_model_instance_version, again)
+        _check_model_answer(handle, answer)
 
     # ---- competitions ----------------------------------------------------------------------------
 
@@ -776,6 +866,11 @@ def _tree(files: Sequence[tuple[Upload, str]]) -> tuple[list[Any], list[Any]]:
         new_file.token = token
         place.files = [*place.files, new_file]
     return list(top.files), list(top.directories)
+
+
+def _check_model_answer(handle: Handle, answer: Any) -> None:
+    if answer.error or not answer.id:
+        raise PushRejected(f"Model {handle} was refused: {answer.error or 'no reason given'}.")
 
 
 def _check_dataset_answer(handle: Handle, answer: Any) -> None:
