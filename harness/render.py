@@ -27,11 +27,15 @@ CODE_FILE = "script.py"
 NOTEBOOK_FILE = "notebook.ipynb"
 GPU_SHAPE = "NvidiaTeslaT4"  # enable_gpu alone once gave a retired card: always name the machine
 LINE_WIDTH = 100
+# Minutes of training in a session of the full profile. Kaggle ends one after 12 h (9 h on some
+# machines, and in many code competitions); the rest is for the last predictions and the report.
+BUDGET_MINUTES = {"gpu": 480, "cpu": 660}
 TEMPLATE_NAMES = (
     "PROFILES",
     "SPEC",
     "DATASETS",
     "UPSTREAM",
+    "BUDGET_MINUTES",
 )  # what the template binds around the modules
 
 
@@ -72,6 +76,11 @@ def kernel_title(strategy: Strategy, spec: RunSpec) -> str:
     return slugify(f"{strategy.competition}-{spec.label()}").replace("-", " ")
 
 
+def default_budget(strategy: Strategy, profile: str) -> int | None:
+    """Minutes after which a run stops by itself, safely below what Kaggle allows; None: no limit."""
+    return BUDGET_MINUTES[strategy.accelerator] if profile == "full" else None
+
+
 def render_kernel(
     workspace: Path,
     strategy: Strategy,
@@ -85,6 +94,7 @@ def render_kernel(
     *,
     code_slug: str | None = None,
     wheels_slug: str | None = None,
+    budget_minutes: int | None = None,
 ) -> KernelBuild:
     """Everything that a push of this spec sends.
 
@@ -97,6 +107,7 @@ def render_kernel(
         upstream: Strategy -> ``slug`` and ``manifest_sha256`` of the run this one starts from, baked in.
         kernel_sources: Handles of kernels whose outputs the script finds by a manifest.
         dataset_sources: Handles of datasets, beside ``datasets``, that hold such outputs.
+        budget_minutes: Training time of one session; None: ``default_budget``.
 
     Raises:
         BundleError: A module of kernels cannot become part of a script.
@@ -117,6 +128,7 @@ def render_kernel(
         upstream=pprint.pformat(
             {name: dict(run) for name, run in sorted((upstream or {}).items())}, width=LINE_WIDTH
         ),
+        budget=repr(budget_minutes or default_budget(strategy, spec.profile)),
     )
     gpu = strategy.accelerator == "gpu" and spec.profile == "full"
     metadata = kernel_metadata(

@@ -118,6 +118,7 @@ class FoldsConfig:
     count: int = 5
     seeds: tuple[int, ...] = (0,)
     run_folds: tuple[int, ...] | None = None
+    parallel: int = 0  # folds trained side by side, a process each; 0: one for each GPU, else 1
     group_near_duplicates: bool = True  # near-copies (pixel correlation) count as one group
     duplicate_correlation: float = 0.965
 
@@ -125,6 +126,7 @@ class FoldsConfig:
         require(self.count >= 2, f"folds.count is {self.count}; cross-validation needs at least 2")
         require(bool(self.seeds), "folds.seeds is empty; name at least one seed")
         require(len(set(self.seeds)) == len(self.seeds), f"folds.seeds repeats: {self.seeds}")
+        require(self.parallel >= 0, f"folds.parallel is {self.parallel}; 0 lets the machine decide")
         for fold in self.run_folds or ():
             require(0 <= fold < self.count, f"fold {fold} is not in 0..{self.count - 1}")
 

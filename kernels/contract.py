@@ -110,15 +110,16 @@ class Resume:
         return f"{folds}stopped at its time budget in {self.stage}"
 
 
-def resume_key(spec: dict[str, Any], config: str, datasets: dict[str, str]) -> str:
+def resume_key(spec: dict[str, Any], config: str, datasets: dict[str, str], rows: str) -> str:
     """What must be equal for one run to continue another: 64 hex digits.
 
     Args:
         spec: The run's spec, with the profile that ran.
         config: ``repr`` of the profile's config.
         datasets: Slug -> content digest of each dataset the script was rendered for.
+        rows: Digest of the ids and labels that the run reads.
     """
-    text = json.dumps([spec, config, datasets], sort_keys=True)
+    text = json.dumps([spec, config, datasets, rows], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

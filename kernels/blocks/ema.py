@@ -1,6 +1,7 @@
 """A moving average of a network's weights: calmer than its last step, and often better."""
 
 import copy
+from typing import Any
 
 import torch
 from torch import nn
@@ -41,3 +42,12 @@ class ModelEma:
             for average, new in zip(self.model.buffers(), model.buffers(), strict=True):
                 average.copy_(new)
         self.updates += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """The average and how many steps it has followed."""
+        return {"model": self.model.state_dict(), "updates": self.updates}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.model.load_state_dict(state["model"])
+        self.updates = int(state["updates"])

@@ -16,6 +16,7 @@ from kernels.blocks.devices import Compute
 from kernels.blocks.losses import build_loss
 from kernels.blocks.models import ClassifierHead
 from kernels.blocks.predicting import logistic, run_views
+from kernels.blocks.resuming import TrainingSlot
 from kernels.blocks.samplers import count_batches, epoch_order, split_batches
 from kernels.blocks.seed import derive_seed
 from kernels.blocks.training import fit_model
@@ -65,6 +66,7 @@ def fit_feature_head(
     seed: int,
     score: Callable[[np.ndarray, np.ndarray], float],
     label: str = "",
+    slot: TrainingSlot | None = None,
 ) -> tuple[ClassifierHead, list[dict[str, Any]]]:
     """Train a head on cached features; each epoch shows a row in one of its views, drawn anew.
 
@@ -78,6 +80,7 @@ def fit_feature_head(
         seed: Decides weights, order, views and dropout.
         score: Of targets and probabilities, both (M, K), greater is better.
         label: Starts each log line.
+        slot: See fit_model.
 
     Returns:
         The head, in eval mode, and the history of ``fit_model``.
@@ -111,6 +114,7 @@ def fit_feature_head(
         build_loss(config, np.stack([(1.0 - truth).sum(axis=0), truth.sum(axis=0)])),
         validate,
         label,
+        slot,
     )
     return head.eval(), history
 

@@ -181,3 +181,13 @@ class Schedule:
         if self.stalled > self.config.plateau_patience:
             self.reduction *= self.config.plateau_factor
             self.stalled = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """What scores have done to the rates; the rest follows from the step."""
+        return {"reduction": self.reduction, "best": self.best, "stalled": self.stalled}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.reduction = float(state["reduction"])
+        self.best = float(state["best"])
+        self.stalled = int(state["stalled"])

@@ -6,7 +6,9 @@ must look like is in contract.py; what a score means is in stats/.
 
 import csv
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +16,21 @@ import numpy as np
 
 from kernels.blocks.paths import KagglePaths
 from kernels.blocks.report import ReportSection, build_report, write_report
+from kernels.blocks.session import FoldCell, RunSession
 from kernels.blocks.verdicts import PredictionRows
+from kernels.blocks.workers import FoldProcess, ShareDone, train_side_by_side
 from kernels.config import Competition
 from kernels.contract import (
     CHECKPOINT_FOLDER,
     MANIFEST_FILE,
     METRICS_FILE,
     OOF_FILE,
+    RESUME_FOLDER,
     SCHEMA_VERSION,
     SUBMISSION_FILE,
     TEST_FILE,
     UNLABELLED_FILE,
+    Resume,
     oof_columns,
     prediction_columns,
     record_files,
@@ -47,16 +53,26 @@ REPORTED_NOTES = (
 )
 
 
+FoldRows = tuple[int, int, np.ndarray, np.ndarray]  # seed, fold, training rows, held-out rows
+
+
 class OutputWriter:
     """Collects what a run predicts and writes it in the contract's form.
+
+    Args:
+        session: Clock and kept state of this session; by default one without a budget.
 
     Arrays of predictions are probabilities in [0, 1], shape (N,) for one target or (N, K) for K targets.
     """
 
-    def __init__(self, competition: Competition, paths: KagglePaths) -> None:
+    def __init__(
+        self, competition: Competition, paths: KagglePaths, session: RunSession | None = None
+    ) -> None:
         self.competition = competition
         self.paths = paths
+        self.session = session or RunSession(paths.working / RESUME_FOLDER)
         self.notes: dict[str, Any] = {}
+        self.fold_notes: dict[FoldCell, dict[str, Any]] = {}
         self.datasets: dict[str, Path] = {}  # mounted packages by slug, checked by the entry
         # Set by the entry after training: labels of test films by id, and groups by id.
         self.test_targets: Mapping[str, Sequence[int]] | None = None
@@ -88,6 +104,80 @@ class OutputWriter:
     def note(self, **values: Any) -> None:
         """Facts for metrics.json: plain JSON values, e.g. note(neighbour_purity=0.71)."""
         self.notes.update(values)
+
+    def note_fold(self, seed: int, fold: int, **values: Any) -> None:
+        """Facts about one fold, plain JSON values; they are in ``fold_notes`` when all folds are done."""
+        self.fold_notes[seed, fold] = values
+
+    def noted_folds(self) -> list[dict[str, Any]]:
+        """What was noted of each fold, in the order of folds, for metrics.json."""
+        return [
+            {"seed": seed, "fold": fold, **self.fold_notes[seed, fold]}
+            for seed, fold in sorted(self.fold_notes)
+        ]
+
+    def folds(
+        self, cells: Iterable[FoldRows], processes: Sequence[FoldProcess] = ()
+    ) -> Iterator[FoldRows]:
+        """The folds that are to be trained here; what earlier sessions and workers did is taken up.
+
+        A fold's body must end in ``add_oof`` and ``add_test`` (and ``add_unlabelled``, ``note_fold``)
+        for it, write its files by name, and draw nothing from other folds.
+
+        Args:
+            cells: All folds of the run, in order.
+            processes: More than one: train folds side by side first.
+
+        Raises:
+            BudgetSpent: Before a fold that would begin after the session's budget.
+            ShareDone: In a worker, after the last of its folds.
+        """
+        session, every = self.session, list(cells)
+        session.cells = [(seed, fold) for seed, fold, _, _ in every]
+        left = [cell for cell in session.cells if not session.is_done(cell)]
+        if session.script is not None and min(len(processes), len(left)) > 1:
+            train_side_by_side(session, left, processes)
+        for seed, fold, train, held_out in every:
+            if session.is_done((seed, fold)):
+                self._take_fold(seed, fold)
+                continue
+            if session.share is not None and (seed, fold) not in session.share:
+                continue
+            session.check(f"seed {seed} fold {fold}")
+            marks = [len(rows) for rows in (self._oof, self._test, self._unlabelled)]
+            yield seed, fold, train, held_out
+            if session.keeps:
+                self._keep_fold(seed, fold, marks)
+            session.worked()
+        if session.share is not None:
+            raise ShareDone
+
+    def _keep_fold(self, seed: int, fold: int, marks: Sequence[int]) -> None:
+        oof, test, unlabelled = (
+            rows[mark:]
+            for rows, mark in zip((self._oof, self._test, self._unlabelled), marks, strict=True)
+        )
+        self.session.save_fold(
+            (seed, fold),
+            {
+                "oof": oof,
+                "test": test,
+                "unlabelled": unlabelled,
+                "fold_notes": self.fold_notes.get((seed, fold)),
+                "notes": self.notes,
+            },
+        )
+        for path in self.session.folder.glob(f"seed{seed}_fold{fold}*.pt"):
+            path.unlink()
+
+    def _take_fold(self, seed: int, fold: int) -> None:
+        kept = self.session.load_fold((seed, fold))
+        self._oof += map(tuple, kept["oof"])
+        self._test += map(tuple, kept["test"])
+        self._unlabelled += map(tuple, kept["unlabelled"])
+        if kept["fold_notes"] is not None:
+            self.fold_notes[seed, fold] = kept["fold_notes"]
+        self.notes = {**kept["notes"], **self.notes}
 
     def write_history(self, name: str, rows: Sequence[dict[str, Any]]) -> None:
         """A training history, one row an epoch, as <name>.csv in the output folder."""
@@ -124,6 +214,7 @@ class OutputWriter:
             raise ValueError("the pipeline added no out-of-fold or no test predictions")
         targets = self.competition.target_columns
         working = self.paths.working
+        shutil.rmtree(self.session.folder, ignore_errors=True)
         write_rows(working / OOF_FILE, oof_columns(targets), self._oof)
         write_rows(working / TEST_FILE, prediction_columns(targets), self._test)
         if self._unlabelled:
@@ -131,15 +222,42 @@ class OutputWriter:
         self._write_submission(working / SUBMISSION_FILE)
         write_json(working / METRICS_FILE, self._metrics())
         self._write_report(spec, config)
+        self._seal(spec, config, versions, script_sha256, {"complete": True})
+
+    def stop(
+        self,
+        spec: dict[str, Any],
+        config: Any,
+        versions: dict[str, str],
+        script_sha256: str,
+        resume: Resume,
+    ) -> None:
+        """Seal the output of a run whose time budget is spent: its state, and no predictions."""
+        for path in self.paths.working.rglob("*.part"):
+            path.unlink()  # a worker that was ended while it wrote
+        unfinished = {"complete": False, "resume": asdict(resume)}
+        self._seal(spec, config, versions, script_sha256, unfinished)
+
+    def _seal(
+        self,
+        spec: dict[str, Any],
+        config: Any,
+        versions: dict[str, str],
+        script_sha256: str,
+        state: dict[str, Any],
+    ) -> None:
+        continued = self.session.resumed_from
         write_json(
-            working / MANIFEST_FILE,
+            self.paths.working / MANIFEST_FILE,
             {
                 "schema_version": SCHEMA_VERSION,
                 "spec": spec,
                 "script_sha256": script_sha256,
                 "config": repr(config),
                 "versions": versions,
-                "files": [vars(record) for record in record_files(working)],
+                **state,
+                **({} if continued is None else {"resumed_from": continued}),
+                "files": [vars(record) for record in record_files(self.paths.working)],
             },
         )
 

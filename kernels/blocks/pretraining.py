@@ -10,13 +10,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from kernels.blocks.augment import augment_batch
 from kernels.blocks.devices import Compute
 from kernels.blocks.entry import say
 from kernels.blocks.optimisers import lr_factor, parameter_groups
 from kernels.blocks.predicting import gray_tensor
+from kernels.blocks.resuming import GeneratorPart, StatefulPart, TrainingSlot
+from kernels.blocks.seed import derive_seed
 from kernels.blocks.simsiam import SimSiam, effective_rank, embedding_std, simsiam_loss
 from kernels.blocks.training import prefetch
 from kernels.config import SimSiamConfig
@@ -32,6 +34,7 @@ def pretrain(
     compute: Compute,
     seed: int,
     probe: Callable[[], dict[str, float]],
+    slot: TrainingSlot | None = None,
 ) -> list[dict[str, Any]]:
     """Train a SimSiam network on unlabelled films, in place.
 
@@ -42,6 +45,7 @@ def pretrain(
         seed: Decides order, pairs and views.
         probe: Called before training, every ``probe_every`` epochs and after the last; its numbers join
             the history.
+        slot: Where this training is kept when the session's time runs out, and goes on from.
 
     Returns:
         One row an epoch, row 0 before training: epoch, loss, std, effective_rank, lr, seconds and
@@ -49,6 +53,7 @@ def pretrain(
 
     Raises:
         ValueError: With fewer than two films, or when the loss is no longer a finite number.
+        BudgetSpent: Between two epochs, after everything was saved in the slot.
     """
     count, batch_size = len(films), min(config.ssl_batch_size, len(films))
     if count < 2:
@@ -58,23 +63,33 @@ def pretrain(
     scaler = compute.scaler()
     history: list[dict[str, Any]] = []
     measured = ("loss", "std", "effective_rank", "lr", "seconds")
-    record_ssl_epoch(history, {"epoch": 0, **dict.fromkeys(measured, "")}, probe())
     rng = np.random.default_rng(seed)
-    for epoch in range(1, config.ssl_epochs + 1):
+    parts: dict[str, StatefulPart] = {
+        "model": model, "optimiser": optimiser, "scaler": scaler, "rng": GeneratorPart(rng)
+    }  # fmt: skip
+    reached = 0 if slot is None else slot.restore(parts, history)
+    if not history:
+        record_ssl_epoch(history, {"epoch": 0, **dict.fromkeys(measured, "")}, probe())
+    first_epoch = (config.ssl_epochs if reached is None else reached) + 1
+    for epoch in range(first_epoch, config.ssl_epochs + 1):
+        if slot is not None:
+            longest = max((float(row["seconds"]) for row in history[1:]), default=0.0)
+            slot.pause_if_due(parts, history, epoch - 1, config.ssl_epochs, longest)
+        torch.manual_seed(
+            derive_seed(seed, "epoch", epoch)
+        )  # for dropout, where a backbone has any
         started = time.monotonic()
         model.train()
         if config.ssl_frozen_norm:
             keep_norm_statistics(model.backbone)
         losses, kept = [], []
         for step, (first, second) in enumerate(
-            prefetch(paired_views(films, partners, batch_size, config, rng))
+            prefetch(compute.pinned(view_tensors(films, partners, batch_size, config, rng)))
         ):
             done = (epoch - 1 + step / steps) / config.ssl_epochs
             lr = set_ssl_rates(optimiser, lr_factor(config.ssl_optim, done, config.ssl_epochs))
             with compute.autocast():
-                p1, p2, z1, z2 = model(
-                    compute.put(gray_tensor(first)), compute.put(gray_tensor(second))
-                )
+                p1, p2, z1, z2 = model(compute.put(first), compute.put(second))
             loss = simsiam_loss(p1, p2, z1, z2)
             optimiser.zero_grad(set_to_none=True)
             scaler.scale(loss).backward()
@@ -99,6 +114,10 @@ def pretrain(
         }
         watch = epoch % config.probe_every == 0 or epoch == config.ssl_epochs
         record_ssl_epoch(history, row, probe() if watch else {})
+        if slot is not None:
+            slot.session.worked()
+    if slot is not None:
+        slot.finish(parts, history, config.ssl_epochs)
     return history
 
 
@@ -140,6 +159,18 @@ def paired_views(
             augment_batch(films[first[rows]], config.ssl_augment, size, rng),
             augment_batch(films[second[rows]], config.ssl_augment, size, rng),
         )
+
+
+def view_tensors(
+    films: np.ndarray,
+    partners: np.ndarray,
+    batch_size: int,
+    config: SimSiamConfig,
+    rng: np.random.Generator,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """``paired_views`` as uint8 tensors (B, 1, S, S)."""
+    for first, second in paired_views(films, partners, batch_size, config, rng):
+        yield gray_tensor(first), gray_tensor(second)
 
 
 def keep_norm_statistics(module: nn.Module) -> None:

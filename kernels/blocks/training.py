@@ -25,6 +25,7 @@ from kernels.blocks.losses import LossFunction, build_loss, smooth_targets
 from kernels.blocks.mixing import mix_batch, mixing_on
 from kernels.blocks.optimisers import Schedule, build_optimiser
 from kernels.blocks.predicting import gray_tensor, predict_probs
+from kernels.blocks.resuming import StatefulPart, TrainingSlot
 from kernels.blocks.samplers import count_batches, epoch_order, split_batches, subset_rows
 from kernels.blocks.seed import derive_seed
 from kernels.config import TrainConfig
@@ -43,6 +44,7 @@ def fit_model(
     loss: LossFunction,
     validate: Callable[[nn.Module], float],
     label: str = "",
+    slot: TrainingSlot | None = None,
 ) -> list[dict[str, Any]]:
     """Train a network in place; one line in the log for each epoch.
 
@@ -56,6 +58,7 @@ def fit_model(
         loss: Of logits (B, K) and soft targets (B, K).
         validate: Score of the network as it would be kept, greater is better.
         label: Starts each log line.
+        slot: Where this fit is kept when the session's time runs out, and goes on from.
 
     Returns:
         One row an epoch: epoch (from 1), loss, val_auc, lr (the head's, at the last step), seconds,
@@ -64,6 +67,7 @@ def fit_model(
 
     Raises:
         ValueError: When the loss is no longer a finite number.
+        BudgetSpent: Between two epochs, after everything was saved in the slot.
     """
     compute.place(model)
     optimiser = build_optimiser(model, config.optim)
@@ -72,14 +76,23 @@ def fit_model(
     average = None if config.ema_decay is None else ModelEma(model, config.ema_decay)
     keeper = BestKeeper(config.early_stop_patience)
     history: list[dict[str, Any]] = []
-    for epoch in range(config.epochs):
+    parts: dict[str, StatefulPart] = {
+        "model": model, "optimiser": optimiser, "schedule": schedule, "scaler": scaler, "keeper": keeper
+    }  # fmt: skip
+    if average is not None:
+        parts["average"] = average
+    done = 0 if slot is None else slot.restore(parts, history)
+    for epoch in range(config.epochs if done is None else done, config.epochs):
+        if slot is not None:
+            longest = max((float(row["seconds"]) for row in history), default=0.0)
+            slot.pause_if_due(parts, history, epoch, config.epochs, longest)
         started = time.monotonic()
         torch.manual_seed(derive_seed(seed, "epoch", epoch))
         mix_rng = np.random.default_rng(derive_seed(seed, "mix", epoch))
         mixed = mixing_on(config.mix, epoch, config.epochs)
         model.train()
         losses, lr = [], 0.0
-        for step, (inputs, targets) in enumerate(prefetch(batches(epoch))):
+        for step, (inputs, targets) in enumerate(prefetch(compute.pinned(batches(epoch)))):
             lr = schedule.before_step(epoch * steps + step)
             inputs = compute.put(inputs)
             targets = smooth_targets(compute.put(targets), config.label_smoothing)
@@ -113,9 +126,14 @@ def fit_model(
         row = {"epoch": epoch + 1, "loss": mean_loss, "val_auc": score, "lr": lr}
         history.append({**row, "seconds": round(seconds, 2), "kept": 0})
         schedule.after_epoch(score)
-        if keeper.should_stop(epoch, score, candidate):
+        stop = keeper.should_stop(epoch, score, candidate)
+        if slot is not None:
+            slot.session.worked()
+        if stop:
             say(f"{label}stopped: no better epoch than {keeper.epoch + 1} since")
             break
+    if slot is not None:
+        slot.finish(parts, history, len(history))
     keeper.give_back(model if average is None else average.model, model)
     history[keeper.epoch]["kept"] = 1
     return history
@@ -143,6 +161,15 @@ class BestKeeper:
             self.state = copy.deepcopy(model.state_dict())
         return epoch - self.epoch >= self.patience
 
+    def state_dict(self) -> dict[str, Any]:
+        """The best epoch so far, with its weights."""
+        return {"epoch": self.epoch, "score": self.score, "state": self.state}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.epoch, self.score = int(state["epoch"]), float(state["score"])
+        self.state = state["state"]
+
     def give_back(self, final: nn.Module, model: nn.Module) -> None:
         """Put the kept weights into the trained network."""
         if self.state is not None:
@@ -163,6 +190,7 @@ def fit_classifier(
     compute: Compute,
     score: Callable[[np.ndarray, np.ndarray], float],
     label: str = "",
+    slot: TrainingSlot | None = None,
 ) -> list[dict[str, Any]]:
     """Train on augmented films from the uint8 cache.
 
@@ -177,6 +205,7 @@ def fit_classifier(
         seed: Decides order, views, mixing and dropout.
         score: Of targets and probabilities, both (M, K), greater is better.
         label: Starts each log line.
+        slot: See fit_model.
 
     Returns:
         History rows, see fit_model.
@@ -215,6 +244,7 @@ def fit_classifier(
         build_loss(config, np.stack([(1.0 - truth).sum(axis=0), truth.sum(axis=0)])),
         validate,
         label,
+        slot,
     )
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from kernels.blocks.checkpoints import load_classifier, save_classifier
-from kernels.blocks.devices import Compute, choose_compute
+from kernels.blocks.devices import Compute, choose_compute, fold_processes
 from kernels.blocks.entry import say
 from kernels.blocks.features import extract_features
 from kernels.blocks.folds import iterate_folds
@@ -31,6 +31,7 @@ from kernels.blocks.outputs import OutputWriter
 from kernels.blocks.pairs import Pairs, find_pairs, label_purity
 from kernels.blocks.predicting import encode_images, logistic
 from kernels.blocks.pretraining import pretrain
+from kernels.blocks.resuming import TrainingSlot, fold_slot
 from kernels.blocks.seed import derive_seed
 from kernels.blocks.simsiam import SimSiam, effective_rank, prediction_head, projection_head
 from kernels.blocks.tables import Tables
@@ -157,10 +158,12 @@ def learn_from_unlabelled(
     history: list[dict[str, Any]] = []
     if config.ssl_epochs:
         seed = derive_seed(config.folds.seeds[0], "simsiam")
-        history = pretrain(model, films["unlabelled"], partners, config, compute, seed, probe)
-    writer.write_history(f"{stem}_ssl_history", history)
-    for name, module in ((f"{stem}_ssl_backbone", backbone.trunk), (f"{stem}_simsiam_full", model)):
-        save_ssl_weights(writer.checkpoint_path(f"{name}.pth"), module, config)
+        slot = TrainingSlot(writer.session, "simsiam", "SimSiam", keep_finished=True)
+        history = pretrain(model, films["unlabelled"], partners, config, compute, seed, probe, slot)
+    if writer.session.share is None:  # else the parent has written them
+        writer.write_history(f"{stem}_ssl_history", history)
+        save_ssl_weights(writer.checkpoint_path(f"{stem}_ssl_backbone.pth"), backbone.trunk, config)
+        save_ssl_weights(writer.checkpoint_path(f"{stem}_simsiam_full.pth"), model, config)
     if not history:
         return {"epochs": 0}
     first, last, before = history[1], history[-1], history[0]
@@ -192,21 +195,24 @@ def classify_in_folds(
 ) -> None:
     """A classifier in each fold, and predictions averaged over test-time views (logits)."""
     stem = ssl_file_stem(config.backbone)
-    fit = frozen_fits if config.freeze_backbone and config.head.attention == "none" else film_fits
-    fit_fold = fit(backbone, films, targets, config, compute, writer.fold_score)
+    frozen = config.freeze_backbone and config.head.attention == "none"
+    fit = frozen_fits if frozen else film_fits
+    fit_fold = fit(backbone, films, targets, config, compute, writer)
     ids, test_ids = tables.labelled["id"].to_numpy(), tables.test["id"].tolist()
-    plain_scores, spreads = [], []
-    for seed, fold, train, held in iterate_folds(targets[:, 0], groups, config.folds):
+    # Heads on cached features take seconds: not worth processes of their own.
+    processes = [] if frozen else fold_processes(config.folds.parallel, compute)
+    cells = iterate_folds(targets[:, 0], groups, config.folds)
+    for seed, fold, train, held in writer.folds(cells, processes):
         model, history, logits, test_logits = fit_fold(seed, fold, train, held)
         probs = logistic(logits.mean(axis=0))
         writer.add_oof(ids[held].tolist(), seed, fold, targets[held], probs)
         writer.add_test(test_ids, seed, fold, logistic(test_logits.mean(axis=0)))
         score = writer.fold_score(targets[held], probs)
-        plain_scores.append(writer.fold_score(targets[held], logistic(logits[0])))
-        spreads.append(float(logits.std(axis=0).mean()))
+        plain_score = writer.fold_score(targets[held], logistic(logits[0]))
+        writer.note_fold(seed, fold, plain=plain_score, spread=float(logits.std(axis=0).mean()))
         say(
             f"seed {seed} fold {fold}: AUC {score:.4f} over {config.tta_views} views, "
-            f"{plain_scores[-1]:.4f} with the plain one"
+            f"{plain_score:.4f} with the plain one"
         )
         writer.write_history(f"{stem}_training_history_seed{seed}_fold{fold}", history)
         kept = next(row["epoch"] for row in history if row["kept"])
@@ -220,11 +226,12 @@ def classify_in_folds(
             seed=seed,
             fold=fold,
         )
+    noted = writer.noted_folds()
     writer.note(
         tta={
             "views": config.tta_views,
-            "score_mean_fold_plain": float(np.mean(plain_scores)),
-            "logit_spread": float(np.mean(spreads)),
+            "score_mean_fold_plain": float(np.mean([entry["plain"] for entry in noted])),
+            "logit_spread": float(np.mean([entry["spread"] for entry in noted])),
         }
     )
     showcase = Showcase(
@@ -244,7 +251,7 @@ def frozen_fits(
     targets: np.ndarray,
     config: SimSiamConfig,
     compute: Compute,
-    score: Callable[[np.ndarray, np.ndarray], float],
+    writer: OutputWriter,
 ) -> FitFold:
     """Fits of a head on cached features: the backbone sees every view of every film once."""
     freeze(backbone)
@@ -276,8 +283,9 @@ def frozen_fits(
             config.head,
             config.train,
             derive_seed(seed, fold),
-            score,
+            writer.fold_score,
             f"seed {seed} fold {fold} | ",
+            fold_slot(writer.session, seed, fold),
         )
         model = Classifier(backbone, config.head, targets.shape[1])
         model.head = head
@@ -292,7 +300,7 @@ def film_fits(
     targets: np.ndarray,
     config: SimSiamConfig,
     compute: Compute,
-    score: Callable[[np.ndarray, np.ndarray], float],
+    writer: OutputWriter,
 ) -> FitFold:
     """Fits on augmented films, for a backbone that moves or a head that wants whole maps."""
 
@@ -312,8 +320,9 @@ def film_fits(
             config.image_size,
             derive_seed(seed, fold),
             compute,
-            score,
+            writer.fold_score,
             f"seed {seed} fold {fold} | ",
+            fold_slot(writer.session, seed, fold),
         )
         model.eval()
         logits, test_logits = (

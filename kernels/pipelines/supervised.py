@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from kernels.blocks.checkpoints import file_stem, load_classifier, save_classifier
-from kernels.blocks.devices import Compute, choose_compute
+from kernels.blocks.devices import Compute, choose_compute, fold_processes
 from kernels.blocks.entry import say
 from kernels.blocks.folds import iterate_folds
 from kernels.blocks.gallery import Showcase
@@ -20,6 +20,7 @@ from kernels.blocks.images import load_images
 from kernels.blocks.models import Classifier, count_parameters, create_backbone
 from kernels.blocks.outputs import OutputWriter
 from kernels.blocks.predicting import predict_probs
+from kernels.blocks.resuming import fold_slot
 from kernels.blocks.seed import derive_seed
 from kernels.blocks.tables import Tables
 from kernels.blocks.training import fit_classifier
@@ -45,8 +46,9 @@ def run(config: SupervisedConfig, tables: Tables, writer: OutputWriter) -> None:
     ids, test_ids = tables.labelled["id"].to_numpy(), list(tables.test["id"])
     stem, batch_size = file_stem(config.backbone), config.train.batch_size
     strata = strata_of(targets, config.folds.count)
-    fold_notes = []
-    for seed, fold, train, held_out in iterate_folds(strata, groups, config.folds):
+    cells = iterate_folds(strata, groups, config.folds)
+    processes = fold_processes(config.folds.parallel, compute)
+    for seed, fold, train, held_out in writer.folds(cells, processes):
         started = time.monotonic()
         model = create_classifier(
             config, writer, targets.shape[1], derive_seed(seed, fold), compute
@@ -63,6 +65,7 @@ def run(config: SupervisedConfig, tables: Tables, writer: OutputWriter) -> None:
             compute,
             writer.fold_score,
             label=f"seed {seed} fold {fold} ",
+            slot=fold_slot(writer.session, seed, fold),
         )
         kept = next(row for row in history if row["kept"])
         writer.write_history(f"{stem}_history_seed{seed}_fold{fold}", history)
@@ -91,13 +94,11 @@ def run(config: SupervisedConfig, tables: Tables, writer: OutputWriter) -> None:
             f"seed {seed} fold {fold}: {writer.competition.metric} {score:.4f} with "
             f"{len(config.tta)} views, {kept['val_auc']:.4f} with one | {seconds:.0f} s"
         )
-        fold_notes.append(
-            {"seed": seed, "fold": fold, "epoch": kept["epoch"], "plain": kept["val_auc"]}
-        )
+        writer.note_fold(seed, fold, epoch=kept["epoch"], plain=kept["val_auc"])
     writer.note(
         images={"labelled": faults.as_json(), "test": test_faults.as_json()},
         groups=groups_report,
-        training=fold_notes,
+        training=writer.noted_folds(),
         device=compute.describe(),
     )
     showcase = Showcase(

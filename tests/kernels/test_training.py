@@ -353,6 +353,12 @@ def test_a_needed_gpu_that_is_not_there_stops_at_once(monkeypatch):
 def test_a_gpu_that_this_torch_was_not_built_for_counts_as_none(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda *_args: "Tesla P100-PCIE-16GB")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_args: (6, 0))
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_70", "sm_75", "compute_90"])
+    with pytest.raises(ValueError, match=r"P100.* does not work .* 6.0 is not among sm_70, sm_75"):
+        choose_compute("cuda")
+    # Built for it by its list, and failing all the same: the probe tells.
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_60"])
 
     def refuse(*_args, **_kwargs):
         raise RuntimeError("CUDA error: no kernel image is available\nmore lines")
