@@ -135,7 +135,7 @@ class OutputWriter:
         session, every = self.session, list(cells)
         session.cells = [(seed, fold) for seed, fold, _, _ in every]
         left = [cell for cell in session.cells if not session.is_done(cell)]
-        if session.script is not None and min(len(processes), len(left)) > 1:
+        if session.may_start_workers and min(len(processes), len(left)) > 1:
             train_side_by_side(session, left, processes)
         for seed, fold, train, held_out in every:
             if session.is_done((seed, fold)):

@@ -69,6 +69,11 @@ class RunSession:
     share: tuple[FoldCell, ...] | None = None  # a worker's folds; None: all of them
     _has_worked: bool = False
 
+    @property
+    def may_start_workers(self) -> bool:
+        """True for a program that is no worker itself."""
+        return self.script is not None and self.share is None
+
     def seconds(self) -> float:
         """Seconds of this session so far."""
         return time.monotonic() - self.started

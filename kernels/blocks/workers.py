@@ -55,7 +55,7 @@ class RunningWorker:
         said = (raised or self.tail or ["it wrote nothing"])[-1]
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
         hint = " (out of memory?)" if code == -9 else ""
-        return f"worker {self.name} {how}{hint}: {said}"
+        return f"{self.name} {how}{hint}: {said}"
 
 
 def read_share() -> tuple[FoldCell, ...] | None:
@@ -70,7 +70,10 @@ def watch_parent() -> None:
     """In a worker: end at once when the parent is gone, however that ended."""
 
     def wait_for_end() -> None:
-        sys.stdin.buffer.read()  # the parent's end of the pipe closes with it
+        # The parent's end of the pipe closes with it. Not through sys.stdin: an interpreter that ends
+        # would want its lock back.
+        while os.read(0, 1):
+            pass
         os._exit(1)
 
     threading.Thread(target=wait_for_end, daemon=True).start()
@@ -90,7 +93,7 @@ def train_side_by_side(
         BudgetSpent: Some folds are left; each worker saved what it had.
         RuntimeError: A worker failed (its reason is told); the others were ended.
     """
-    assert session.script is not None
+    assert session.may_start_workers  # a worker that starts workers never ends
     session.check("the folds")
     session.path("")  # workers find the folder there
     count = min(len(processes), len(cells))

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from kernels.blocks.checkpoints import file_stem, load_classifier, save_classifier
-from kernels.blocks.devices import Compute, choose_compute
+from kernels.blocks.devices import Compute, choose_compute, fold_processes
 from kernels.blocks.early_maps import (
     EarlyMaps,
     LateClassifier,
@@ -40,6 +40,7 @@ from kernels.blocks.losses import build_loss
 from kernels.blocks.models import Backbone, count_parameters, create_backbone
 from kernels.blocks.outputs import OutputWriter
 from kernels.blocks.predicting import logistic
+from kernels.blocks.resuming import TrainingSlot, fold_slot
 from kernels.blocks.samplers import count_batches, epoch_order, split_batches
 from kernels.blocks.seed import derive_seed
 from kernels.blocks.tables import Tables
@@ -88,14 +89,13 @@ def run(config: DistilConfig, tables: Tables, writer: OutputWriter) -> None:
     own = networks[0]
 
     ids, test_ids = tables.labelled["id"].to_numpy(), list(tables.test["id"])
-    notes = []
-    for seed, fold, train, held_out in iterate_folds(
-        strata_of(targets, config.folds.count), groups, config.folds
-    ):
+    cells = iterate_folds(strata_of(targets, config.folds.count), groups, config.folds)
+    processes = fold_processes(config.folds.parallel, compute)
+    for seed, fold, train, held_out in writer.folds(cells, processes):
         started = time.monotonic()
         label = f"seed {seed} fold {fold} "
         truth = targets[held_out]
-        note: dict[str, Any] = {"seed": seed, "fold": fold}
+        note: dict[str, float] = {}
         taught = FoldLogits(config, held_out)
         for place, network in enumerate(networks):
             teacher, history = fit_late(
@@ -109,6 +109,7 @@ def run(config: DistilConfig, tables: Tables, writer: OutputWriter) -> None:
                 compute,
                 writer,
                 label=f"{label}teacher {network.network.backbone} ",
+                slot=fold_slot(writer.session, seed, fold, f"teacher{place}"),
             )
             writer.write_history(f"{network.stem}_teacher_history_seed{seed}_fold{fold}", history)
             taught.add(teacher, network, compute)
@@ -130,6 +131,7 @@ def run(config: DistilConfig, tables: Tables, writer: OutputWriter) -> None:
                 compute,
                 writer,
                 label=f"{label}student ",
+                slot=fold_slot(writer.session, seed, fold),
             )
             writer.write_history(f"{own.stem}_history_seed{seed}_fold{fold}", history)
             kept = student, history
@@ -152,8 +154,8 @@ def run(config: DistilConfig, tables: Tables, writer: OutputWriter) -> None:
             f"{label}{writer.competition.metric} {note['score']:.4f} ({parts}) | "
             f"{time.monotonic() - started:.0f} s"
         )
-        notes.append(note)
-    writer.note(groups=groups_report, training=notes, device=compute.describe())
+        writer.note_fold(seed, fold, **note)
+    writer.note(groups=groups_report, training=writer.noted_folds(), device=compute.describe())
     showcase = Showcase(
         own.films,
         ids.tolist(),
@@ -260,6 +262,7 @@ def fit_late(
     compute: Compute,
     writer: OutputWriter,
     label: str,
+    slot: TrainingSlot,
 ) -> tuple[LateClassifier, list[dict[str, Any]]]:
     """A fresh pretrained classifier whose later stages are trained on cached maps; and its history.
 
@@ -327,6 +330,7 @@ def fit_late(
         build_loss(fit, np.stack([(1.0 - kept).sum(axis=0), kept.sum(axis=0)])),
         validate,
         label,
+        slot,
     )
     return model, history
 

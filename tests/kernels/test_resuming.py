@@ -20,6 +20,7 @@ from kernels.blocks.tables import Tables
 from kernels.competitions.masked_xray import COMPETITION
 from kernels.config import (
     AugmentConfig,
+    DistilConfig,
     FoldsConfig,
     HeadConfig,
     MixConfig,
@@ -29,7 +30,7 @@ from kernels.config import (
     TrainConfig,
 )
 from kernels.contract import MANIFEST_FILE, OOF_FILE, RESUME_FOLDER, TEST_FILE
-from kernels.pipelines import simsiam, supervised
+from kernels.pipelines import distil, simsiam, supervised
 
 TRAIN = TrainConfig(
     optim=OptimConfig(lr=1e-3, head_lr=5e-3, schedule="one_cycle"),
@@ -79,6 +80,18 @@ SIMSIAM = SimSiamConfig(
     head=HeadConfig(hidden=(8,), dropout=(0.2,)),
     train=replace(TRAIN, epochs=2),
     tta_views=2,
+    device="cpu",
+    precision="float32",
+)
+DISTIL = DistilConfig(
+    folds=FoldsConfig(count=2, group_near_duplicates=False),
+    weights="random",
+    image_size=32,
+    frozen_stages=5,
+    labelled_views=2,
+    unlabelled_views=1,
+    teacher=replace(TRAIN, mix=MixConfig(), epochs=2),
+    student=replace(TRAIN, mix=MixConfig(), epochs=2),
     device="cpu",
     precision="float32",
 )
@@ -136,8 +149,14 @@ def run_sessions(folder: Path, pipeline, config, tables, budget_s) -> tuple[Path
 
 @pytest.mark.parametrize(
     ("pipeline", "config"),
-    [(supervised, SUPERVISED), (supervised, EARLY), (simsiam, SIMSIAM), (simsiam, MOVING)],
-    ids=["supervised", "early-stop", "simsiam-frozen", "simsiam-moving"],
+    [
+        (supervised, SUPERVISED),
+        (supervised, EARLY),
+        (simsiam, SIMSIAM),
+        (simsiam, MOVING),
+        (distil, DISTIL),
+    ],
+    ids=["supervised", "early-stop", "simsiam-frozen", "simsiam-moving", "distil"],
 )
 def test_one_epoch_a_session_gives_the_bits_of_a_run_in_one(pipeline, config, tables, tmp_path):
     whole, none = run_sessions(tmp_path / "whole", pipeline, config, tables, None)
