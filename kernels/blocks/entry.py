@@ -108,9 +108,7 @@ def start_from(
             if not isinstance(config, FeaturesConfig):
                 config = replace(config, weights="random")
             continue
-        writer.datasets[name] = find_run_output(
-            writer.paths, run["slug"], run["manifest_sha256"]
-        )
+        writer.datasets[name] = find_run_output(writer.paths, run["slug"], run["manifest_sha256"])
         say(f"starts from {name}: manifest {run['manifest_sha256'][:12]}, checkpoints as they were")
     return config
 

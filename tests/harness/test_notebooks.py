@@ -60,7 +60,7 @@ def test_the_code_is_the_scripts_but_for_its_file(builds):
     differ = [(a, b) for a, b in zip(joined.splitlines(), wanted, strict=True) if a != b]
     assert {b.strip().split(":")[0] for _, b in differ} == {
         "'notebook'",
-        "run_kernel(run, COMPETITION, read_tables, PROFILES, SPEC, DATASETS, __file__, UPSTREAM)",
+        "run, COMPETITION, read_tables, PROFILES, SPEC, DATASETS, __file__, UPSTREAM, BUDGET_MINUTES",
     }
 
 
