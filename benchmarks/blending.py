@@ -25,7 +25,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from harness.methods import FitRows, hill_climb
+from harness.candidates import FitRows
+from harness.methods import hill_climb
 from kernels.stats.auc import auc_score, auc_scores
 from kernels.stats.bootstrap import bootstrap_scores
 from kernels.stats.resampling import resample_counts

@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from harness.candidates import FitRows, is_scorable
 from harness.errors import BlendError
 from harness.members import Floats, MemberTable, higher_is_better, line_up, metric_of
 from harness.methods import (
-    FitRows,
     Fitted,
     Method,
     find_method,
-    is_scorable,
     methods_for,
     proportional_weights,
 )

@@ -8,34 +8,29 @@ up with weights, and turns the sum back. Only weights are fitted, on whatever ro
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from harness.members import Floats
-from kernels.stats.auc import auc_scores
-from kernels.stats.metrics import find_metric, score_metric
-
-QUANTUM = (
-    1e12  # predictions are rounded to 1e-12, so that sums of any order are exact and ties stay ties
+from harness.candidates import (
+    FitRows,
+    SumsInOrder,
+    SumsOfPredictions,
+    can_be_ordered,
+    candidate_scores,
+    is_scorable,
+    shape_of,
 )
+from kernels.stats.metrics import find_metric
 
 MAX_PICKS = 60
 PATIENCE = 10  # picks without a new best after which a climb ends
 BAGS = 20
 MANY_MEMBERS = 16  # from here on bags leave out members (as in the paper), below that rows
 BAG_SEED = 0
+BATCH_VALUES = 2_000_000  # predictions of the bags that climb together: 16 MB
 RIDGE = 1.0  # the stack's pull towards equal weights, in units of rows
 RISE = 1e-12  # a score must rise by more than rounding
-
-
-@dataclass(frozen=True)
-class FitRows:
-    """Rows that weights may see: M members in a method's space, T targets, C cells (seed, fold)."""
-
-    metric: str
-    targets: np.ndarray  # (n, T)
-    predictions: Floats  # (M, n, T)
-    cells: tuple[slice, ...]
 
 
 @dataclass(frozen=True)
@@ -56,30 +51,6 @@ class Method:
     fit: Callable[[FitRows], Fitted]
     text: str  # one sentence for --explain
     is_fitted: bool = True  # False: weights do not depend on labels
-
-
-# ---- scores of many candidates -------------------------------------------------------------------
-
-
-def candidate_scores(
-    metric: str, targets: np.ndarray, candidates: Floats, cells: Sequence[slice]
-) -> np.ndarray:
-    """Mean-fold score of each of (K, n, T) candidates, shape (K,), higher is better.
-
-    AUCs of all candidates of a fold are found in one sort; other metrics one by one.
-    """
-    total = np.zeros(len(candidates))
-    width = targets.shape[1]
-    for cell in cells:
-        if metric in ("auc", "macro_auc"):
-            for column in range(width):
-                total += auc_scores(targets[cell, column], candidates[:, cell, column].T) / width
-        else:
-            truth = targets[cell]
-            for index, candidate in enumerate(candidates):
-                total[index] += score_metric(metric, truth, candidate[cell])
-    mean: np.ndarray = total / len(cells)
-    return mean if find_metric(metric).greater_is_better else -mean
 
 
 # ---- weights -------------------------------------------------------------------------------------
@@ -144,64 +115,125 @@ def hill_climb(
 
     Source: Caruana et al. 2004, "Ensemble selection from libraries of models", sections 2.1 to 2.3.
     """
-    is_auc = rows.metric in ("auc", "macro_auc")
-    members = np.rint(np.asarray(rows.predictions, dtype=np.float64) * QUANTUM)
-
-    def score(candidates: Floats, size: int) -> np.ndarray:
-        # Ranks do not change with the divisor, and integers tie exactly.
-        given = candidates if is_auc else candidates / (QUANTUM * size)
-        return candidate_scores(rows.metric, rows.targets, given, rows.cells)
-
-    single = score(members, 1)
-    order = np.argsort(-single, kind="stable")
-    total = np.zeros_like(members[0])
-    counts = np.zeros(len(members), dtype=np.int64)
-    best, best_counts, best_total = -math.inf, counts, total
-    path: list[tuple[int, float]] = []
-    longest = min(len(order), picks if start is None else start)
-    for size, pick in enumerate(order[:longest], 1):
-        total = total + members[pick]
-        counts[pick] += 1
-        value = float(single[pick]) if size == 1 else float(score(total[np.newaxis], size)[0])
-        path.append((int(pick), value))
-        if value > best + RISE or start is not None:
-            best, best_counts, best_total = value, counts.copy(), total
-            kept = len(path)
-    path = path[:kept]
-    counts, total = best_counts.copy(), best_total
-    kept, idle = len(path), 0
-    while counts.sum() < picks and idle < patience:
-        values = score(total + members, int(counts.sum()) + 1)
-        pick = int(values.argmax())
-        counts[pick] += 1
-        total = total + members[pick]
-        path.append((pick, float(values[pick])))
-        idle += 1
-        if values[pick] > best + RISE:
-            best, best_counts, kept, idle = float(values[pick]), counts.copy(), len(path), 0
-    return Climb(best_counts, best, tuple(path[:kept]))
+    return hill_climbs([rows], picks, patience, start)[0]
 
 
-def fit_hill_climb(rows: FitRows, bags: int = BAGS) -> Fitted:
+def hill_climbs(
+    bags: Sequence[FitRows],
+    picks: int = MAX_PICKS,
+    patience: int = PATIENCE,
+    start: int | None = None,
+) -> list[Climb]:
+    """hill_climb of every bag; bags of one shape climb together, as many as memory allows."""
+    climbs: list[Climb | None] = [None] * len(bags)
+    alike: dict[Any, list[int]] = {}
+    for index, rows in enumerate(bags):
+        if can_be_ordered(rows, picks):
+            alike.setdefault(shape_of(rows), []).append(index)
+        else:
+            climbs[index] = _climb_together(SumsOfPredictions(rows), picks, patience, start)[0]
+    for indices in alike.values():
+        step = max(1, BATCH_VALUES // bags[indices[0]].predictions.size)
+        for first in range(0, len(indices), step):
+            some = indices[first : first + step]
+            sums = SumsInOrder([bags[index] for index in some])
+            for index, climb in zip(
+                some, _climb_together(sums, picks, patience, start), strict=True
+            ):
+                climbs[index] = climb
+    return [climb for climb in climbs if climb is not None]
+
+
+def _climb_together(
+    sums: SumsInOrder | SumsOfPredictions, picks: int, patience: int, start: int | None
+) -> list[Climb]:
+    """The climbs of B bags, step by step side by side."""
+    members = sums.members
+    n_bags, count = members.shape[:2]
+    single = sums.score(sums.empty[:, np.newaxis] + members, np.ones((n_bags, count)))
+    order = np.argsort(-single, axis=1, kind="stable")
+    longest = min(count, picks if start is None else start)
+    totals, counts = sums.empty.copy(), np.zeros((n_bags, count), dtype=np.int64)
+    best, best_counts = np.empty(n_bags), counts.copy()
+    paths: list[list[tuple[int, float]]] = []
+    kept = np.empty(n_bags, dtype=np.int64)
+    for bag in range(n_bags):
+        firsts = sums.empty[bag] + np.cumsum(members[bag, order[bag, :longest]], axis=0)
+        values = sums.score(firsts[np.newaxis], np.arange(1, longest + 1)[np.newaxis])[0]
+        size = longest if start is not None else first_best(values)
+        kept[bag] = size
+        paths.append([(int(order[bag, i]), float(values[i])) for i in range(size)])
+        best[bag], totals[bag] = values[size - 1], firsts[size - 1]
+        counts[bag, order[bag, :size]] = 1
+        best_counts[bag] = counts[bag]
+    idle = np.zeros(n_bags, dtype=np.int64)
+    while True:
+        sizes = counts.sum(axis=1)
+        climbing = np.flatnonzero((sizes < picks) & (idle < patience))
+        if not climbing.size:
+            break
+        candidates = totals[climbing, np.newaxis] + members[climbing]
+        given = np.repeat(sizes[climbing, np.newaxis] + 1, count, axis=1)
+        scores = sums.score(candidates, given)
+        chosen = scores.argmax(axis=1)
+        for row, (number, pick) in enumerate(zip(climbing, chosen, strict=True)):
+            bag = int(number)
+            totals[bag] = candidates[row, pick]
+            counts[bag, pick] += 1
+            value = float(scores[row, pick])
+            paths[bag].append((int(pick), value))
+            idle[bag] += 1
+            if value > best[bag] + RISE:
+                best[bag], best_counts[bag] = value, counts[bag]
+                kept[bag], idle[bag] = len(paths[bag]), 0
+    return [
+        Climb(best_counts[bag], float(best[bag]), tuple(paths[bag][: kept[bag]]))
+        for bag in range(n_bags)
+    ]
+
+
+def first_best(values: np.ndarray) -> int:
+    """How many firsts score best together: the fewest of those that are equal but for rounding."""
+    best, kept = -math.inf, 1
+    for index, value in enumerate(values.tolist()):
+        if value > best + RISE:
+            best, kept = value, index + 1
+    return kept
+
+
+def fit_hill_climb(rows: FitRows, bags: int | None = None) -> Fitted:
     """Mean weights of hill climbs over bags.
 
     With MANY_MEMBERS a bag is a random half of the members, as in the paper. With few, leaving
     members out would mostly weaken the bag: there it is a random half of the rows of every fold.
+
+    Args:
+        bags: How many; None takes BAGS.
     """
+    bags = BAGS if bags is None else bags
     count = len(rows.predictions)
     if count == 1:
         return Fitted(np.ones(1))
     rng = np.random.default_rng(BAG_SEED)
     total = np.zeros(count)
-    for _ in range(bags):
+    chosen = [np.arange(count)] * bags
+    if count >= MANY_MEMBERS:
+        chosen = [
+            np.sort(rng.choice(count, size=(count + 1) // 2, replace=False)) for _ in range(bags)
+        ]
+    # One batch of bags in memory at a time, the rows of all of them never.
+    step = max(1, BATCH_VALUES // (rows.predictions.size // 2 or 1))
+    for first in range(0, bags, step):
+        some = chosen[first : first + step]
         if count >= MANY_MEMBERS:
-            chosen = np.sort(rng.choice(count, size=(count + 1) // 2, replace=False))
-            bag = FitRows(rows.metric, rows.targets, rows.predictions[chosen], rows.cells)
+            drawn = [
+                FitRows(rows.metric, rows.targets, rows.predictions[names], rows.cells)
+                for names in some
+            ]
         else:
-            chosen = np.arange(count)
-            bag = _half_of_rows(rows, rng)
-        climb = hill_climb(bag)
-        total[chosen] += climb.counts / climb.counts.sum()
+            drawn = [_half_of_rows(rows, rng) for _ in some]
+        for names, climb in zip(some, hill_climbs(drawn), strict=True):
+            total[names] += climb.counts / climb.counts.sum()
     whole = hill_climb(rows)
     path = ", ".join(f"{pick}:{value:.4f}" for pick, value in whole.path)
     return Fitted(total / bags, steps=(f"without bags it would pick (member:score) {path}",))
@@ -226,13 +258,6 @@ def _half_of_rows(rows: FitRows, rng: np.random.Generator) -> FitRows:
         start += len(inside)
     chosen = np.concatenate(kept)
     return FitRows(rows.metric, rows.targets[chosen], rows.predictions[:, chosen], tuple(cells))
-
-
-def is_scorable(metric: str, targets: np.ndarray) -> bool:
-    """Whether a metric is defined: an AUC needs both classes of every target."""
-    if metric in ("auc", "macro_auc"):
-        return bool((targets.min(axis=0) < targets.max(axis=0)).all())
-    return metric != "average_precision" or bool(targets.any(axis=0).all())
 
 
 def fit_stack(rows: FitRows, ridge: float = RIDGE) -> Fitted:

@@ -1,18 +1,26 @@
 """Each way of mixing against brute force, a slow obvious version, or scipy."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.candidates import (
+    FitRows,
+    SumsInOrder,
+    SumsOfPredictions,
+    can_be_ordered,
+    candidate_scores,
+)
 from harness.cli_blend import METHOD_CHOICES
 from harness.methods import (
-    FitRows,
-    candidate_scores,
     find_method,
     fit_hill_climb,
     fit_stack,
     hill_climb,
+    hill_climbs,
     methods_for,
 )
 from kernels.stats.metrics import score_metric
@@ -49,6 +57,49 @@ def test_candidates_are_scored_as_one_by_one(metric):
     sign = -1 if metric == "log_loss" else 1
     scores = candidate_scores(metric, rows.targets, rows.predictions, rows.cells)
     assert scores == pytest.approx(sign * np.array(slow), abs=1e-12)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 4), st.integers(1, 3), st.sampled_from([1, 2, 12]))
+def test_sums_in_order_score_as_their_means_do(seed, cells, width, decimals):
+    rows = random_rows(seed, members=5, rows=48, cells=cells, width=width)
+    rows = FitRows("macro_auc", rows.targets, rows.predictions.round(decimals), rows.cells)
+    exact, slow = SumsInOrder([rows]), SumsOfPredictions(rows)
+    picks = np.random.default_rng(seed).integers(0, 5, size=(7, 4))
+    sums = [kind.empty[:, None] + kind.members[:, picks].sum(axis=2) for kind in (exact, slow)]
+    sizes = np.full((1, 7), 4)
+    assert exact.score(sums[0], sizes) == pytest.approx(slow.score(sums[1], sizes), abs=1e-12)
+
+
+def test_sums_in_blocks_score_the_same(monkeypatch):
+    sums = SumsInOrder([random_rows(3, members=9, width=2)])
+    given = sums.empty[:, None] + sums.members
+    whole = sums.score(given, np.ones((1, 9)))
+    monkeypatch.setattr("harness.candidates.BLOCK_KEYS", 2 * sums.members.shape[2])
+    assert sums.score(given, np.ones((1, 9))).tolist() == whole.tolist()
+
+
+def test_logits_and_losses_are_not_taken_for_sortable_integers():
+    rows = random_rows(0)
+    assert can_be_ordered(rows, 60)
+    assert not can_be_ordered(rows, 101)
+    assert not can_be_ordered(replace(rows, predictions=rows.predictions * 2), 60)
+    assert not can_be_ordered(replace(rows, metric="log_loss"), 60)
+
+
+@pytest.mark.parametrize("metric", ["auc", "log_loss"])
+def test_bags_that_climb_together_end_where_each_would_alone(metric, monkeypatch):
+    bags = [random_rows(seed, members=5, rows=48, metric=metric) for seed in range(4)]
+    bags += [
+        random_rows(9, members=5, rows=60, metric=metric),
+        bags[0],
+    ]  # of another shape, and twice
+    together = hill_climbs(bags, picks=12)
+    monkeypatch.setattr("harness.methods.BATCH_VALUES", 1)  # one at a time
+    for rows, climb, again in zip(bags, together, hill_climbs(bags, picks=12), strict=True):
+        alone = hill_climb(rows, picks=12)
+        assert climb.path == alone.path == again.path
+        assert climb.counts.tolist() == alone.counts.tolist()
 
 
 def test_the_climb_of_the_reference_example():
