@@ -16,6 +16,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import TextIO
 
 for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
     os.environ.pop(name, None)
@@ -27,10 +28,11 @@ from harness import methods, scoring
 from harness.blending import blend_members
 from harness.candidates import FitRows
 from harness.members import Floats, MemberTable
-from harness.methods import from_space, hill_climb, to_space
+from harness.methods import hill_climb
 from kernels.config import Competition
 from kernels.stats.auc import auc_score
 from kernels.stats.folds import mean_fold_auc
+from kernels.stats.spaces import from_space, to_space
 
 COMPETITION = Competition(
     slug="study", title="Study", id_column="id", target_columns=("label",), metric="auc"
@@ -39,7 +41,7 @@ FRESH = 10_000
 FOLDS = 5
 GROUPED = False
 scoring.RESAMPLES = 200  # enough for a standard error
-methods.BAGS = 8  # instead of 20: what a bag costs counts 4,800 times
+methods.BAGS = 5  # instead of 20: what a bag costs counts 4,800 times
 
 
 class Case:
@@ -152,6 +154,43 @@ def study(case: Case, seed: int) -> dict[str, float]:
     return found
 
 
+def summary(rows: list[dict[str, float]]) -> dict[str, float]:
+    """Means over seeds of everything that was found."""
+    keys = sorted({key for row in rows for key in row})
+    return {key: round(float(np.mean([row.get(key, 0.0) for row in rows])), 4) for key in keys}
+
+
+def describe(name: str, r: dict[str, float], seeds: int, out: TextIO) -> None:
+    """One case in five lines."""
+    methods = {key[8:]: value for key, value in r.items() if key.startswith("auto_is_")}
+    print(f"{name}: {CASES[name].text}, {seeds} seeds", file=out)
+    print(
+        f"  hill climbing on all rows: picks noise in {r['climb_picks_noise']:.0%} of seeds, weight "
+        f"{r['climb_noise_weight']:.3f}; claims {r['climb_claims']:.4f}, is worth "
+        f"{r['climb_true']:.4f} ({r['climb_claims'] - r['climb_true']:+.4f})",
+        file=out,
+    )
+    print(
+        f"  hill climbing, bagged, nested: claims {r['nested_climb_claims']:.4f}, is worth "
+        f"{r['nested_climb_true']:.4f} ({r['nested_climb_claims'] - r['nested_climb_true']:+.4f})",
+        file=out,
+    )
+    for label in ("auto", "auto_no_floor"):
+        print(
+            f"  {label}: noise in {r[f'{label}_picks_noise']:.0%}, weight "
+            f"{r[f'{label}_noise_weight']:.3f}; claims {r[f'{label}_claims']:.4f}, is worth "
+            f"{r[f'{label}_true']:.4f} ({r[f'{label}_claims'] - r[f'{label}_true']:+.4f})",
+            file=out,
+        )
+    taken = ", ".join(f"{k} {v:.0%}" for k, v in sorted(methods.items(), key=lambda item: -item[1]))
+    print(
+        f"  auto takes {taken}; best member is worth {r['best_member_true']:.4f}, equal ranks of all "
+        f"{r['rank_mean_true']:.4f}",
+        file=out,
+        flush=True,
+    )
+
+
 def main() -> int:
     """Run the cases and print what they show."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -161,30 +200,17 @@ def main() -> int:
     report: dict[str, dict[str, float]] = {}
     for name in chosen.case or CASES:
         started = time.perf_counter()
-        rows = [study(CASES[name], seed) for seed in range(chosen.seeds)]
-        keys = sorted({key for row in rows for key in row})
-        report[name] = {
-            key: round(float(np.mean([row.get(key, 0.0) for row in rows])), 4) for key in keys
-        }
-        r = report[name]
-        methods = {key[8:]: value for key, value in r.items() if key.startswith("auto_is_")}
-        print(
-            f"{name}: {CASES[name].text}, {chosen.seeds} seeds, {time.perf_counter() - started:.0f} s"
-        )
-        print(
-            f"  hill climbing on all rows: picks noise in {r['climb_picks_noise']:.0%} of seeds, weight {r['climb_noise_weight']:.3f}; claims {r['climb_claims']:.4f}, is worth {r['climb_true']:.4f} (flatters by {r['climb_claims'] - r['climb_true']:+.4f})"
-        )
-        print(
-            f"  hill climbing, bagged, nested: claims {r['nested_climb_claims']:.4f}, is worth {r['nested_climb_true']:.4f} ({r['nested_climb_claims'] - r['nested_climb_true']:+.4f})"
-        )
-        for label in ("auto", "auto_no_floor"):
-            print(
-                f"  {label}: noise in {r[f'{label}_picks_noise']:.0%}, weight {r[f'{label}_noise_weight']:.3f}; claims {r[f'{label}_claims']:.4f}, is worth {r[f'{label}_true']:.4f} ({r[f'{label}_claims'] - r[f'{label}_true']:+.4f})"
-            )
-        print(
-            f"  auto takes {', '.join(f'{k} {v:.0%}' for k, v in sorted(methods.items(), key=lambda item: -item[1]))}; best member is worth {r['best_member_true']:.4f}, equal ranks of all {r['rank_mean_true']:.4f}",
-            flush=True,
-        )
+        rows: list[dict[str, float]] = []
+        for seed in range(chosen.seeds):
+            rows.append(study(CASES[name], seed))
+            if (seed + 1) % 20 == 0 and seed + 1 < chosen.seeds:
+                print(
+                    f"after {seed + 1} seeds, {time.perf_counter() - started:.0f} s",
+                    file=sys.stderr,
+                )
+                describe(name, summary(rows), seed + 1, sys.stderr)
+        report[name] = summary(rows)
+        describe(name, report[name], chosen.seeds, sys.stdout)
     print(json.dumps(report))
     return 0
 

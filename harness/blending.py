@@ -31,6 +31,7 @@ from kernels.config import Competition
 from kernels.contract import FOLD_COLUMN, ID_COLUMN, PREDICTION_PREFIX, SEED_COLUMN
 from kernels.stats.metrics import find_metric
 from kernels.stats.spaces import from_space, to_space
+from kernels.stats.thresholds import choose_thresholds, decide, wants_decisions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,6 +63,7 @@ class Recipe:
     space: str  # prob, rank or logit
     weights: tuple[tuple[str, float], ...]  # member and weight, sorted by member
     intercept: float = 0.0
+    thresholds: tuple[float, ...] = ()  # of each target, where the metric wants decisions
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ class MethodResult:
     fitted: Fitted  # on all rows: what the test predictions get
     in_sample: float  # its score on the rows it was fitted on, which flatters
     fold_weights: tuple[tuple[float, ...], ...]  # per (seed, fold)
+    thresholds: tuple[float, ...] = ()  # chosen on all rows, where the metric wants decisions
     nested: Floats = field(repr=False, default_factory=lambda: np.empty((0, 0)))
 
 
@@ -285,6 +288,7 @@ def score_methods(
             whole = mix(space, fitted, everything, name)
             mixed[method.name], made[method.name] = nested, (fitted, whole, weights)
     results = []
+    decides = wants_decisions(table.metric)
     for method in methods:
         nested = mixed[method.name]
         fitted, whole, weights = made[method.name]
@@ -299,6 +303,7 @@ def score_methods(
                 fitted,
                 evidence.estimate(whole),
                 weights,
+                choose_thresholds(table.metric, table.targets, whole) if decides else (),
                 nested,
             )
         )
@@ -405,6 +410,7 @@ def _blend(
             chosen.method.space,
             tuple(sorted((m.run_id, m.weight) for m in members if m.weight != 0.0)),
             chosen.fitted.intercept,
+            chosen.thresholds,
         ),
         results=tuple(results),
         explanation=(*why, *explain(chosen, members)),
@@ -435,6 +441,11 @@ def explain(chosen: MethodResult, members: Sequence[Member]) -> tuple[str, ...]:
     """How the weights came about, how steady they are, and what fitting them flatters."""
     lines = [f"{chosen.method.name}: {chosen.method.text}"]
     lines += [_with_names(step, members) for step in chosen.fitted.steps]
+    if chosen.thresholds:
+        cuts = ", ".join(f"{value:.4f}" for value in chosen.thresholds)
+        lines.append(
+            f"positive from {cuts} on, chosen on all rows; scores are nested, cut elsewhere"
+        )
     if chosen.method.is_fitted and len(members) > 1:
         spread = np.array(chosen.fold_weights)
         for index, member in enumerate(members):
@@ -486,6 +497,7 @@ def mix_test(
 
     A member's column is the mean over (seed, fold) of its predictions in the recipe's space. Members
     are read one at a time and added in the order of their names, so that equal files give equal bytes.
+    With thresholds in the recipe the columns hold 0 and 1.
 
     Args:
         read_test: A member's test table by name, sorted by (seed, fold, id).
@@ -520,6 +532,8 @@ def mix_test(
             "A small-profile run predicts all test images too: check that the data is the same.",
         )
     mixed = from_space(total[rows], recipe.space)
+    if recipe.thresholds:
+        mixed = decide(mixed, recipe.thresholds).astype(np.int64)
     return pd.DataFrame(
         {
             competition.id_column: list(order),

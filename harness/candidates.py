@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from harness.members import Floats
 from kernels.stats.auc import auc_scores
 from kernels.stats.metrics import find_metric, score_metric
+from kernels.stats.thresholds import best_decision_score, wants_decisions
 
 QUANTUM = 1e12  # sums are of predictions rounded to 1e-12: exact in any order, and ties stay ties
 BLOCK_KEYS = 1_000_000  # sorted at a time: 8 MB
@@ -42,8 +43,13 @@ def candidate_scores(
 ) -> np.ndarray:
     """Mean-fold score of each of (K, n, T) candidates, shape (K,), higher is better.
 
-    AUCs of all candidates of a fold are found in one sort; other metrics one by one.
+    AUCs of all candidates of a fold are found in one sort; other metrics one by one. Where decisions are
+    wanted, a candidate counts by its best thresholds over all cells.
     """
+    if wants_decisions(metric):
+        inside = np.concatenate([np.arange(cell.start, cell.stop) for cell in cells])
+        truth = targets[inside]
+        return np.array([best_decision_score(metric, truth, item[inside]) for item in candidates])
     total = np.zeros(len(candidates))
     width = targets.shape[1]
     for cell in cells:

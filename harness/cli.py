@@ -46,6 +46,17 @@ class Program(Ordered):
         except HarnessError as error:
             click.echo(f"{click.style('error:', fg='red', bold=True)} {error}", err=True)
             ctx.exit(1)
+        except ImportError as error:
+            # The workspace's kernels/ is imported by name: one of another version may lack something.
+            if not (error.name or "").startswith("kernels"):
+                raise
+            click.echo(
+                f"{click.style('error:', fg='red', bold=True)} The kernels/ folder of this workspace does "
+                f"not fit this harness ({error}). Bring it to version {__version__}, or run the harness "
+                "that belongs to it.",
+                err=True,
+            )
+            ctx.exit(1)
         except KeyboardInterrupt:
             click.echo(
                 "\nInterrupted. Pushed kernels run on; run the same command again to go on from here "

@@ -41,7 +41,8 @@ def member_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--groups",
             type=EXISTING_FILE,
-            help="CSV of id and group (patient): refuses groups spread over folds, resamples groups.",
+            help="CSV of id and group (patient): refuses groups spread over folds, resamples groups. "
+            "Default: the groups that the runs name, where their competition has them.",
         ),
         click.option(
             "--runs",
@@ -180,6 +181,11 @@ def ask(findings: "Sequence[Finding]") -> bool:
     for finding in findings:
         click.echo(f"{click.style('warning:', fg='yellow')} {finding}", err=True)
     return click.confirm("Submit all the same?", err=True)
+
+
+def counted(count: int, what: str) -> str:
+    """``1 seed``, ``5 folds``."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def score_cells(score: Any) -> list[str]:
@@ -334,8 +340,8 @@ def compare(
     ]
     print_table(columns, rows, numeric=columns[1:])
     click.echo(
-        f"n {result.members[0].score.n}, {len(result.seeds)} seeds, {len(result.folds)} folds"
-        + (", resampled by group" if result.grouped else "")
+        f"n {result.members[0].score.n}, {counted(len(result.seeds), 'seed')}, "
+        f"{counted(len(result.folds), 'fold')}" + (", resampled by group" if result.grouped else "")
     )
     if len(result.members) > 1:
         click.echo("\nRank correlation (Spearman inside folds)")

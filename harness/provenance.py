@@ -233,6 +233,7 @@ def recipe_of(record: dict[str, Any]) -> Recipe:
         found["space"],
         tuple((str(name), float(weight)) for name, weight in found["weights"]),
         float(found["intercept"]),
+        tuple(float(value) for value in found.get("thresholds", ())),
     )
 
 

@@ -2,7 +2,8 @@
 
 The headline is the mean over (seed, fold). Up to BOOTSTRAP_ROWS rows, intervals come from 2,000
 resamples of ids (or groups), the same ones for every prediction, so that differences are paired;
-above that from placements (DeLong for clusters) for an AUC, else from fewer resamples.
+above that from placements (DeLong for clusters) for an AUC, else from fewer resamples. For a metric
+of decisions (F1, accuracy) every fold is cut at thresholds that were chosen on other ids.
 """
 
 import math
@@ -17,6 +18,7 @@ from kernels.stats.folds import fold_scores
 from kernels.stats.influence import mean_fold_auc_influence
 from kernels.stats.metrics import find_metric, score_metric
 from kernels.stats.paired import SMALLEST_P_VALUE, paired_mean_fold_difference
+from kernels.stats.thresholds import choose_thresholds, decide, nested_decisions, wants_decisions
 
 BOOTSTRAP_ROWS = 50_000
 RESAMPLES = 2000
@@ -65,6 +67,7 @@ class Evidence:
         self._units = table.units
         self._grouped = table.grouped
         self._n = table.n
+        self._decides = wants_decisions(table.metric)
         self._is_auc = table.metric in ("auc", "macro_auc")
         self._large = len(table.seeds) > BOOTSTRAP_ROWS
         self._draws: dict[str, np.ndarray] = {}
@@ -77,7 +80,7 @@ class Evidence:
 
     def score(self, name: str, predictions: Floats) -> Score:
         """Score predictions (N, T). ``name`` keys what is remembered for ``gain``; keep it unique."""
-        guess = one_column(predictions)
+        guess = self._scorable(predictions)
         keys = (self._rows["seeds"], self._rows["folds"])
         folds = fold_scores(self.metric, self._truth, guess, keys)
         estimate = float(folds.mean())
@@ -111,13 +114,16 @@ class Evidence:
         )
 
     def estimate(self, predictions: Floats) -> float:
-        """The mean-fold score alone."""
+        """The mean-fold score alone; where decisions are wanted, by thresholds of these very rows."""
         keys = (self._rows["seeds"], self._rows["folds"])
-        return float(fold_scores(self.metric, self._truth, one_column(predictions), keys).mean())
+        guess = one_column(predictions)
+        if self._decides:
+            guess = decide(guess, choose_thresholds(self.metric, self._truth, guess))
+        return float(fold_scores(self.metric, self._truth, guess, keys).mean())
 
     def gain(self, name: str, predictions: Floats, other: str, others: Floats) -> Gain:
         """How much better ``name`` is than ``other``; for a loss, positive is a lower loss."""
-        a, b = one_column(predictions), one_column(others)
+        a, b = self._scorable(predictions), self._scorable(others)
         if np.array_equal(a, b):
             return Gain(0.0, 0.0, 0.0, 0.0, 1.0)  # the same predictions, here and on any other rows
         keys = (self._rows["seeds"], self._rows["folds"])
@@ -145,6 +151,14 @@ class Evidence:
         exact = paired_mean_fold_difference(self._truth, a, b, **self._plan)
         low, high = sorted((self.sign * exact.low, self.sign * exact.high))
         return Gain(estimate, low, high, exact.standard_error, exact.p_value)
+
+    def _scorable(self, predictions: Floats) -> np.ndarray:
+        """Predictions as the metric wants them: decisions by the thresholds of other ids or groups."""
+        guess = one_column(predictions)
+        if not self._decides:
+            return guess
+        seeds, folds = self._rows["seeds"], self._rows["folds"]
+        return nested_decisions(self.metric, self._truth, guess, seeds, folds, self._units)
 
     def _drawn(self, name: str, guess: np.ndarray) -> np.ndarray:
         """Resampled scores, or for large AUCs every unit's influence."""

@@ -441,6 +441,7 @@ class InferenceConfig:
     intercept: float
     fallback: tuple[float, ...]  # for films that cannot be read, one for each target
     device: str = "auto"  # auto | cpu | cuda, in place of the members' own
+    thresholds: tuple[float, ...] = ()  # of each target, where the metric wants 0 and 1
 
     def __post_init__(self) -> None:
         require(bool(self.members), "an inference kernel needs members")

@@ -29,6 +29,7 @@ OOF_FILE = "oof_predictions.csv"
 TEST_FILE = "test_predictions.csv"
 UNLABELLED_FILE = "unlabelled_predictions.csv"
 SUBMISSION_FILE = "submission.csv"
+GROUPS_FILE = "groups.csv"  # id and group of labelled rows, where the competition names groups
 RESULTS_FILE = "results.json"  # the report: metrics with intervals
 CARD_FILE = "README.md"  # the same for people
 RESUME_FOLDER = "resume"  # an unfinished run's state; a finished run has none
@@ -46,6 +47,7 @@ INFERENCE_FILES = (MANIFEST_FILE, METRICS_FILE, SUBMISSION_FILE)
 CHECKPOINT_CELL = re.compile(CHECKPOINT_FOLDER + r"/[^/]*_seed(\d+)_fold(\d+)\.(?:pth|json)")
 
 ID_COLUMN = "id"
+GROUP_COLUMN = "group"
 SEED_COLUMN = "seed"
 FOLD_COLUMN = "fold"
 TARGET_PREFIX = "target_"

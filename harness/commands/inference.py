@@ -21,6 +21,7 @@ from harness.commands.tick import wants_gpu
 from harness.commands.watch import follow
 from harness.errors import BlendError, ConfigError, ContractError, RunFailed
 from harness.outputs import manifest_files, read_manifest
+from harness.provenance import recipe_of
 from harness.records import KernelBuild, Run, RunSpec, RunState, Submission
 from harness.registry import competition_by_slug, load_strategy, module_names
 from harness.render import read_config, render_inference
@@ -190,6 +191,7 @@ def plan_inference(bench: Workbench, blend: str | None, competition: str | None)
         space=record["recipe"]["space"],
         intercept=float(record["recipe"]["intercept"]),
         fallback=medians(path, target),
+        thresholds=recipe_of(record).thresholds,
     )
     spec = RunSpec(
         STRATEGY_NAME, profile=upstream[0].run.spec.profile, tag=blend_id.rpartition("-")[2]

@@ -15,7 +15,14 @@ from harness.registry import competition_by_slug, load_strategies
 from harness.settings import choose_profile
 from harness.workbench import Workbench
 from kernels.config import Competition
-from kernels.contract import OOF_FILE, TEST_FILE, oof_columns, prediction_columns, sha256_file
+from kernels.contract import (
+    GROUPS_FILE,
+    OOF_FILE,
+    TEST_FILE,
+    oof_columns,
+    prediction_columns,
+    sha256_file,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,6 +99,11 @@ def choose_members(
             chosen.append(imports[name])
             continue
         run = bench.ledger.run(name)
+        if run.unfinished is not None:
+            raise BlendError(
+                f"Run {run.run_id} is unfinished ({run.unfinished}): it has no score for every fold.",
+                "Let a later session finish it, then blend that run.",
+            )
         if run.score_mean_fold is None or run.competition != competition.slug:
             raise BlendError(
                 f"Run {run.run_id} has no pulled results for {competition.slug} ({run.state}).",
@@ -181,6 +193,16 @@ def read_groups(path: Path) -> "pd.Series[str]":
     return pd.Series(frame.iloc[:, 1].to_numpy(), index=ids.to_numpy())
 
 
+def groups_of_runs(bench: Workbench, sources: Sequence[Source]) -> "pd.Series[str] | None":
+    """Groups as the first run that names them wrote them (its hash is checked when it is read)."""
+    for source in sources:
+        if isinstance(source, Run):
+            path = bench.outputs_folder(source) / GROUPS_FILE
+            if path.is_file():
+                return read_groups(path)
+    return None
+
+
 def line_up_members(
     bench: Workbench,
     sources: Sequence[Source],
@@ -195,9 +217,10 @@ def line_up_members(
     Args:
         named: Members were asked for by name. Otherwise an import that does not fit the runs is left
             out with its reason, instead of stopping everything.
-        groups: A CSV with the group of every labelled id.
+        groups: A CSV with the group of every labelled id; None takes those that the runs themselves
+            name, where their competition has groups.
     """
-    by_id = read_groups(groups) if groups is not None else None
+    by_id = read_groups(groups) if groups is not None else groups_of_runs(bench, sources)
     builder = TableBuilder(competition, len(sources), by_id, allow_shared_ids)
     left_out: list[tuple[str, str]] = []
     for number, source in enumerate(sources, 1):

@@ -22,6 +22,9 @@ from kernels.blocks.workers import FoldProcess, ShareDone, train_side_by_side
 from kernels.config import Competition
 from kernels.contract import (
     CHECKPOINT_FOLDER,
+    GROUP_COLUMN,
+    GROUPS_FILE,
+    ID_COLUMN,
     MANIFEST_FILE,
     METRICS_FILE,
     OOF_FILE,
@@ -38,6 +41,12 @@ from kernels.contract import (
 )
 from kernels.stats.folds import mean_fold_auc
 from kernels.stats.metrics import score_metric
+from kernels.stats.thresholds import (
+    choose_thresholds,
+    decide,
+    nested_decisions,
+    wants_decisions,
+)
 
 # Of the notes for metrics.json, those that the report repeats: what a reader of its numbers has to know.
 REPORTED_NOTES = (
@@ -219,6 +228,13 @@ class OutputWriter:
         write_rows(working / TEST_FILE, prediction_columns(targets), self._test)
         if self._unlabelled:
             write_rows(working / UNLABELLED_FILE, prediction_columns(targets), self._unlabelled)
+        if self.groups:
+            ids = dict.fromkeys(str(row[0]) for row in self._oof)
+            write_rows(
+                working / GROUPS_FILE,
+                (ID_COLUMN, GROUP_COLUMN),
+                [(name, self.groups[name]) for name in ids if name in self.groups],
+            )
         self._write_submission(working / SUBMISSION_FILE)
         write_json(working / METRICS_FILE, self._metrics())
         self._write_report(spec, config)
@@ -268,6 +284,16 @@ class OutputWriter:
         guess = np.array([row[3 + count :] for row in self._oof], dtype=float)
         if count == 1:
             truth, guess = truth[:, 0], guess[:, 0]
+        chosen = {}
+        if wants_decisions(self.competition.metric):
+            # A fold is cut where the other folds' rows say, as a blend does it; the file where all do.
+            units = [
+                self.groups.get(row[0], row[0]) if self.groups else row[0] for row in self._oof
+            ]
+            chosen["thresholds"] = choose_thresholds(self.competition.metric, truth, guess)
+            guess = nested_decisions(
+                self.competition.metric, truth, guess, keys[:, 0], keys[:, 1], np.array(units)
+            )
         folds = []
         for seed, fold in sorted({(int(a), int(b)) for a, b in keys}):
             rows = (keys[:, 0] == seed) & (keys[:, 1] == fold)
@@ -296,6 +322,7 @@ class OutputWriter:
             "folds": folds,
             "n_labelled": len({row[0] for row in self._oof}),
             "n_test": len({row[0] for row in self._test}),
+            **chosen,
             **self.notes,
         }
 
@@ -327,7 +354,10 @@ class OutputWriter:
         )
 
     def _write_submission(self, path: Path) -> None:
-        """Mean over this run's models, in the order test rows were first added."""
+        """Mean over this run's models, in the order test rows were first added.
+
+        Where the metric wants decisions: 0 and 1 by the thresholds of all out-of-fold rows.
+        """
         sums: dict[str, list[float]] = {}
         counts: dict[str, int] = {}
         for name, _seed, _fold, *values in self._test:
@@ -335,8 +365,18 @@ class OutputWriter:
             for index, value in enumerate(values):
                 total[index] += value
             counts[name] = counts.get(name, 0) + 1
-        rows = [(name, *(value / counts[name] for value in total)) for name, total in sums.items()]
+        means = {name: [value / counts[name] for value in total] for name, total in sums.items()}
+        if wants_decisions(self.competition.metric):
+            cut = decide(np.array(list(means.values())), self._thresholds()).astype(np.int64)
+            means = dict(zip(means, cut.tolist(), strict=True))
+        rows = [(name, *values) for name, values in means.items()]
         write_rows(path, [self.competition.id_column, *self.competition.target_columns], rows)
+
+    def _thresholds(self) -> tuple[float, ...]:
+        """Of each target, chosen on all out-of-fold rows."""
+        values = np.array([row[3:] for row in self._oof], dtype=np.float64)
+        count = len(self.competition.target_columns)
+        return choose_thresholds(self.competition.metric, values[:, :count], values[:, count:])
 
     def _extend(
         self,

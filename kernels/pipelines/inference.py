@@ -36,6 +36,7 @@ from kernels.contract import (
     write_json,
 )
 from kernels.stats.spaces import from_space, to_space
+from kernels.stats.thresholds import decide
 
 RERUN_VARIABLE = "KAGGLE_IS_COMPETITION_RERUN"
 NAMED_FAULTS = 10  # unreadable films named in the log
@@ -114,6 +115,9 @@ def run(
     seconds = time.monotonic() - predicting
     answers = np.tile(np.array(config.fallback), (len(ids), 1))
     answers[films.readable] = mixed
+    if config.thresholds:
+        answers = np.rint(answers).astype(np.int64)  # a fallback is a median: 0, 1 or between
+        answers[films.readable] = decide(mixed, config.thresholds)
     tell_broken(films, ids)
     write_rows(
         paths.working / SUBMISSION_FILE,

@@ -27,7 +27,7 @@ class Metric:
 
     name: str
     greater_is_better: bool
-    needs: str  # scores: any order; probs: numbers in [0, 1]; values: the target's own units
+    needs: str  # scores: any order; probs: in [0, 1]; decisions: 0 or 1; values: any units
 
 
 def brier_score(targets: ArrayLike, probs: ArrayLike) -> float:
@@ -47,10 +47,10 @@ KNOWN_METRICS: dict[str, Metric] = {
         Metric("average_precision", greater_is_better=True, needs="scores"),
         Metric("log_loss", greater_is_better=False, needs="probs"),
         Metric("brier", greater_is_better=False, needs="probs"),
-        Metric("accuracy", greater_is_better=True, needs="probs"),
-        Metric("f1", greater_is_better=True, needs="probs"),
-        Metric("balanced_accuracy", greater_is_better=True, needs="probs"),
-        Metric("mcc", greater_is_better=True, needs="probs"),
+        Metric("accuracy", greater_is_better=True, needs="decisions"),
+        Metric("f1", greater_is_better=True, needs="decisions"),
+        Metric("balanced_accuracy", greater_is_better=True, needs="decisions"),
+        Metric("mcc", greater_is_better=True, needs="decisions"),
         Metric("rmse", greater_is_better=False, needs="values"),
         Metric("mae", greater_is_better=False, needs="values"),
     )

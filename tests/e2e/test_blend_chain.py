@@ -235,3 +235,31 @@ def test_mistakes_are_one_line(blended, tmp_path):
     (tmp_path / "g.csv").write_text("id,group,more\n")
     assert "two are wanted" in refused(workspace, "compare", "--groups", str(tmp_path / "g.csv"))
     assert "does not exist" in refused(workspace, "rebuild", "nothing.csv")
+
+
+def test_another_competition_needs_only_the_name_of_its_metric(joined, tmp_path):
+    """F1 wants 0 and 1: thresholds are chosen out-of-fold, and the service scores the file."""
+    kernels = joined.folder / "kernels"
+    text = (kernels / "competitions" / "masked_xray.py").read_text()
+    text = text.replace('"masked-xray-challenge"', '"films-by-f1"').replace('"auc"', '"f1"')
+    (kernels / "competitions" / "films_by_f1.py").write_text(text)
+    for name, seed in (("one", 5), ("two", 6)):
+        joined.add_strategy(name, QUICK_PIPELINE.replace("default_rng(0)", f"default_rng({seed})"))
+        path = kernels / "strategies" / f"{name}.py"
+        path.write_text(path.read_text().replace("masked_xray", "films_by_f1"))
+    joined.run(
+        "local", "competition", "add", str(joined.drawn.data_folder),
+        "--slug", "films_by_f1", "--solution", str(joined.drawn.solution_csv),
+    )  # fmt: skip
+    joined.environment["HARNESS_PROFILE"] = "small"
+    joined.run("push", "one", "two")
+    joined.run("watch", "--follow")
+    joined.run("pull")
+    asked = ("blend-and-submit", "--competition", "films-by-f1", "--method", "auto", "--explain")
+    made = joined.json(*asked, "--floor", "0")
+    assert made["metric"] == "f1"
+    with Path(made["csv"]).open() as handle:
+        assert {row["label"] for row in csv.DictReader(handle)} <= {"0", "1"}
+    assert 0 <= float(made["submission"]["public_score"]) <= 1
+    assert joined.json("rebuild", made["csv"])["identical"] is True
+    assert "f1" in joined.run("compare", "--competition", "films-by-f1", "--methods").stdout

@@ -23,6 +23,7 @@ def write_run(
     seed: int = 0,
     n_test: int = 20,
     competition: Competition = COMPETITION,
+    films_a_patient: int = 0,
 ) -> Path:
     """A finished run: predictions are the target's signal times ``skill`` plus noise of ``seed``."""
     folder.mkdir(parents=True)
@@ -32,6 +33,10 @@ def write_run(
     signal = 1 / (1 + np.exp(-(skill * (2 * targets - 1) + rng.normal(size=(n, width)))))
     ids = [f"img{i:03d}" for i in range(n)]
     writer = OutputWriter(competition, KagglePaths(folder, folder, folder))
+    if films_a_patient:
+        writer.groups = {
+            name: f"p{i // (folds * films_a_patient)}-{i % folds}" for i, name in enumerate(ids)
+        }
     for fold in range(folds):
         rows = np.arange(fold, n, folds)
         writer.add_oof([ids[i] for i in rows], 0, fold, targets[rows], signal[rows])

@@ -311,6 +311,10 @@ def test_several_targets_and_other_metrics_take_the_same_path(tmp_path, metric):
             blend.best.score.mean_fold - mean.score.mean_fold
         )
         assert "rank" not in {result.method.space for result in blend.results}
+    if metric == "f1":
+        assert len(blend.recipe.thresholds) == 2
+        assert set(np.unique(mixed[["a", "b"]])) <= {0, 1}
+        assert any("chosen on all rows" in line for line in blend.explanation)
 
 
 @settings(max_examples=25, deadline=None)

@@ -1,12 +1,18 @@
 """The reader accepts what the writer writes, and refuses anything that was altered since."""
 
 import json
+from dataclasses import replace
+from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
-from contract_runs import SCRIPT, read_run, write_run
+from contract_runs import COMPETITION, SCRIPT, read_run, write_run
+from test_ledger import new_run
 
+from harness.commands.members import groups_of_runs
 from harness.errors import ContractError
+from harness.members import line_up
 from harness.outputs import is_small, read_manifest, read_outputs
 from kernels.config import Competition
 from kernels.contract import (
@@ -18,6 +24,9 @@ from kernels.contract import (
     resume_of,
     write_json,
 )
+from kernels.stats.decisions import best_threshold
+from kernels.stats.folds import fold_scores
+from kernels.stats.thresholds import nested_decisions
 
 
 def reseal(folder):
@@ -170,3 +179,30 @@ def test_an_unfinished_run_must_say_how_far_it_came(tmp_path):
 def test_unfinished_training_is_no_small_file():
     assert not is_small("resume/seed0_fold1.pt")
     assert is_small("oof_predictions.csv")
+
+
+def test_a_run_for_f1_hands_in_decisions_and_scores_folds_by_the_others_threshold(tmp_path):
+    competition = replace(COMPETITION, metric="f1")
+    outputs = read_run(write_run(tmp_path / "run", n=90, competition=competition), competition)
+    sent = pd.read_csv(tmp_path / "run" / "submission.csv")
+    assert set(sent["label"]) == {0, 1}
+    (threshold,) = outputs.metrics["thresholds"]
+    truth, probs = outputs.oof["target_label"], outputs.oof["pred_label"]
+    assert best_threshold(truth, probs, "f1").threshold == threshold
+    decided = nested_decisions("f1", truth, probs, outputs.oof["seed"], outputs.oof["fold"])
+    slow = fold_scores("f1", truth, decided, (outputs.oof["seed"], outputs.oof["fold"])).mean()
+    assert outputs.metrics["score_mean_fold"] == pytest.approx(slow)
+
+
+def test_a_run_names_its_groups_and_members_are_resampled_by_them(tmp_path):
+    write_run(tmp_path / "run" / "outputs", films_a_patient=4)
+    run = new_run(run_id="run")
+    bench = SimpleNamespace(outputs_folder=lambda run: tmp_path / run.run_id / "outputs")
+    groups = groups_of_runs(bench, [run])
+    assert groups["img000"] == groups["img003"]
+    assert groups.nunique() == 15
+    outputs = read_outputs(tmp_path / "run" / "outputs", "run", COMPETITION, None)
+    table = line_up([outputs], COMPETITION, 1, groups=groups)
+    assert table.grouped
+    assert len(np.unique(table.units)) == 15
+    assert groups_of_runs(bench, []) is None
