@@ -71,10 +71,11 @@ def fit_equal(rows: FitRows) -> Fitted:
 
 def fit_by_auc(rows: FitRows) -> Fitted:
     """Weights proportional to AUC (the mean over targets), whatever the competition's metric."""
+    cells = tuple(cell for cell in rows.cells if is_scorable("auc", rows.targets[cell]))
+    if not cells:  # a rare class: no fold ranks anything
+        return fit_equal(rows)
     return Fitted(
-        proportional_weights(
-            candidate_scores("macro_auc", rows.targets, rows.predictions, rows.cells)
-        )
+        proportional_weights(candidate_scores("macro_auc", rows.targets, rows.predictions, cells))
     )
 
 

@@ -57,6 +57,8 @@ def load_competition(workspace: Path, name: str) -> Competition:
     Raises:
         ConfigError: Unknown name (nearest and known ones named), or a broken file.
     """
+    from kernels.stats.metrics import find_metric  # numpy, which listing strategies does without
+
     known = module_names(workspace, "competitions")
     if name not in known:
         raise did_you_mean("competition", name, known)
@@ -67,6 +69,10 @@ def load_competition(workspace: Path, name: str) -> Competition:
     competition = getattr(module, "COMPETITION", None)
     if not isinstance(competition, Competition):
         raise ConfigError(f"kernels/competitions/{name}.py defines no COMPETITION.")
+    try:
+        find_metric(competition.metric)
+    except ValueError as error:
+        raise ConfigError(f"kernels/competitions/{name}.py: {error}.") from error
     return competition
 
 

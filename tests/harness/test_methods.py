@@ -47,16 +47,27 @@ def test_the_baseline_of_a_loss_is_the_plain_mean():
     assert all(method.space != "rank" for method in methods_for("log_loss"))
 
 
-@pytest.mark.parametrize("metric", ["auc", "log_loss", "accuracy"])
+@pytest.mark.parametrize("metric", ["auc", "log_loss", "brier"])
 def test_candidates_are_scored_as_one_by_one(metric):
     rows = random_rows(0, metric=metric)
     slow = [
         np.mean([score_metric(metric, rows.targets[c], member[c]) for c in rows.cells])
         for member in rows.predictions
     ]
-    sign = -1 if metric == "log_loss" else 1
+    sign = 1 if metric == "auc" else -1
     scores = candidate_scores(metric, rows.targets, rows.predictions, rows.cells)
     assert scores == pytest.approx(sign * np.array(slow), abs=1e-12)
+
+
+def test_candidates_for_decisions_are_scored_at_their_best_threshold():
+    rows = random_rows(0, metric="accuracy")
+    truth = rows.targets[:, 0]
+    slow = [
+        max(((member[:, 0] >= cut) == truth).mean() for cut in (0.0, *member[:, 0], 1.1))
+        for member in rows.predictions
+    ]
+    scores = candidate_scores("accuracy", rows.targets, rows.predictions, rows.cells)
+    assert scores == pytest.approx(slow)
 
 
 @settings(max_examples=40, deadline=None)
@@ -228,6 +239,20 @@ def test_logits_keep_the_order_and_come_back(values):
     logits = to_space(p, "logit", np.zeros(len(p)), np.zeros(len(p)))
     assert np.isfinite(logits).all()
     assert from_space(logits, "logit") == pytest.approx(np.clip(p, 1e-6, 1 - 1e-6), abs=1e-12)
+
+
+def test_auc_weights_pass_over_folds_that_rank_nothing():
+    rows = random_rows(4, metric="log_loss")
+    targets = rows.targets.copy()
+    targets[rows.cells[0]] = 1
+    found = find_method("auc-weights", "log_loss").fit(replace(rows, targets=targets))
+    rest = replace(rows, targets=targets, cells=rows.cells[1:])
+    assert (
+        found.weights.tolist() == find_method("auc-weights", "log_loss").fit(rest).weights.tolist()
+    )
+    targets[:] = 1
+    equal = find_method("auc-weights", "log_loss").fit(replace(rows, targets=targets))
+    assert equal.weights.tolist() == [0.25] * 4
 
 
 @pytest.mark.parametrize("metric", ["auc", "log_loss"])
