@@ -127,13 +127,13 @@ def draw_competition(
         ):
             patients[name], labels[name] = patient, label
             film, _ = draw_film([seed, 1, int(name[3:], 16)], bool(label), size, [seed, 2, patient])
-            _write_jpeg(data / split / f"{name}.jpg", film)
+            write_jpeg(data / split / f"{name}.jpg", film)
         splits[split] = sorted(members)
     header = ("image_id", "label")
-    _write_csv(data / "val.csv", header, [(name, labels[name]) for name in splits["val"]])
-    _write_csv(data / "sample_submission.csv", header, [(name, 0.5) for name in splits["test"]])
+    write_table(data / "val.csv", header, [(name, labels[name]) for name in splits["val"]])
+    write_table(data / "sample_submission.csv", header, [(name, 0.5) for name in splits["test"]])
     solution = folder / f"{slug}-solution.csv"
-    _write_csv(solution, header, [(name, labels[name]) for name in splits["test"]])
+    write_table(solution, header, [(name, labels[name]) for name in splits["test"]])
     return SyntheticCompetition(slug, data, solution, patients)
 
 
@@ -170,15 +170,15 @@ def draw_folder_competition(
             number = len(patients)
             name = _public_name(patient, number, label)
             film, _ = draw_film([seed, 4, number], bool(label), size, [seed, 5, patient])
-            _write_jpeg(data / split / FOLDER_CLASSES[label] / f"{name}.jpeg", film)
+            write_jpeg(data / split / FOLDER_CLASSES[label] / f"{name}.jpeg", film)
             patients[f"{split}/{name}"] = patient
             if split == "test":
                 answers.append((f"{split}/{name}", label))
     answers.sort()
     header = ("id", "pneumonia")
-    _write_csv(data / "sample_submission.csv", header, [(name, 0.5) for name, _ in answers])
+    write_table(data / "sample_submission.csv", header, [(name, 0.5) for name, _ in answers])
     solution = folder / f"{slug}-solution.csv"
-    _write_csv(solution, header, answers)
+    write_table(solution, header, answers)
     return SyntheticCompetition(slug, data, solution, patients)
 
 
@@ -501,14 +501,16 @@ def _public_name(patient: int, number: int, label: int) -> str:
     return f"{prefix}IM-{patient + 1:04d}-{number + 1:04d}"
 
 
-def _write_jpeg(path: Path, film: Bytes) -> None:
+def write_jpeg(path: Path, film: Bytes) -> None:
+    """A gray film as a JPEG (OSError when it cannot be encoded)."""
     done, data = cv2.imencode(".jpg", film, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     if not done:
         raise OSError(f"OpenCV could not encode {path.name}")
     path.write_bytes(data.tobytes())
 
 
-def _write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+def write_table(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """A CSV with a header."""
     with path.open("w", newline="", encoding="utf-8") as handle:
         writer = csv.writer(handle, lineterminator="\n")
         writer.writerow(header)

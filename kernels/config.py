@@ -101,6 +101,15 @@ class Competition:
         require(
             self.kind in ("csv", "code"), f"{self.slug}: kind is {self.kind!r}, not csv or code"
         )
+        require(
+            not self.exclusive or len(self.target_columns) > 1,
+            f"{self.slug}: {self.metric} needs a target column for each class",
+        )
+
+    @property
+    def exclusive(self) -> bool:
+        """True when the targets are classes: exactly one is 1 in a row, predictions of a row sum to 1."""
+        return self.metric == "multiclass_log_loss"
 
 
 # ---- how it is learned

@@ -119,13 +119,17 @@ def describe_competition(
         raise ConfigError(f"The local Kaggle cannot use this competition: {error}.") from error
 
 
+# The grader sees from the answers whether targets are classes, and averages over targets by itself.
+GRADER_METRICS = {"multiclass_log_loss": "log_loss", "macro_auc": "auc"}
+
+
 def _spec(competition: Competition) -> CompetitionSpec:
     return CompetitionSpec(
         slug=competition.slug,
         title=competition.title,
         id_column=competition.id_column,
         target_columns=competition.target_columns,
-        metric=competition.metric,
+        metric=GRADER_METRICS.get(competition.metric, competition.metric),
         kind=competition.kind,
         max_daily_submissions=competition.max_daily_submissions,
     )

@@ -96,7 +96,7 @@ class OutputWriter:
     ) -> None:
         """Predictions on the rows of one held-out fold, with their targets."""
         truth = self._columns(ids, targets, "targets")
-        guesses = self._columns(ids, predictions, "predictions")
+        guesses = self._columns(ids, self._of_classes(predictions), "predictions")
         for name, true_row, row in zip(ids, truth, guesses, strict=True):
             self._oof.append((name, seed, fold, *(int(value) for value in true_row), *row))
 
@@ -386,8 +386,24 @@ class OutputWriter:
         fold: int,
         predictions: np.ndarray,
     ) -> None:
-        for name, row in zip(ids, self._columns(ids, predictions, "predictions"), strict=True):
+        guesses = self._columns(ids, self._of_classes(predictions), "predictions")
+        for name, row in zip(ids, guesses, strict=True):
             rows.append((name, seed, fold, *row))
+
+    def _of_classes(self, predictions: np.ndarray) -> np.ndarray:
+        """Predictions whose rows sum to 1 where targets are classes; as they are where not.
+
+        Pipelines predict one probability for each target. Of classes, one against the rest, that is as
+        much as the metric takes: it divides rows by their sum itself.
+        """
+        if not self.competition.exclusive:
+            return predictions
+        table = np.asarray(predictions, dtype=np.float64)
+        width = len(self.competition.target_columns)
+        totals = table.sum(axis=1, keepdims=True)
+        # A row of zeros says nothing about any class.
+        even = np.full_like(table, 1.0 / width)
+        return np.divide(table, totals, out=even, where=totals > 0)
 
     def _columns(self, ids: Sequence[str], values: np.ndarray, what: str) -> list[list[float]]:
         """Values as N lists of K finite floats, or an error that names the fault."""

@@ -89,6 +89,13 @@ def check_labels(frame: "pd.DataFrame", target_columns: Sequence[str]) -> None:
             )
 
 
+def check_classes(frame: "pd.DataFrame", target_columns: Sequence[str]) -> None:
+    """Refuse rows that are not of exactly one class (ValueError names the first id)."""
+    odd = frame.loc[frame[list(target_columns)].sum(axis=1) != 1, "id"]
+    if len(odd):
+        raise ValueError(f"{len(odd)} rows are not of exactly one class (first: {odd.iloc[0]})")
+
+
 def labels_of_test(
     tables: Tables, target_columns: Sequence[str]
 ) -> dict[str, tuple[int, ...]] | None:

@@ -46,6 +46,7 @@ KNOWN_METRICS: dict[str, Metric] = {
         Metric("macro_auc", greater_is_better=True, needs="scores"),
         Metric("average_precision", greater_is_better=True, needs="scores"),
         Metric("log_loss", greater_is_better=False, needs="probs"),
+        Metric("multiclass_log_loss", greater_is_better=False, needs="probs"),
         Metric("brier", greater_is_better=False, needs="probs"),
         Metric("accuracy", greater_is_better=True, needs="decisions"),
         Metric("f1", greater_is_better=True, needs="decisions"),
@@ -64,12 +65,30 @@ def find_metric(name: str) -> Metric:
     return KNOWN_METRICS[name]
 
 
+# Metrics of a whole row; those of several columns else are a mean over the columns.
+ROW_METRICS = ("multiclass_log_loss",)
+
+
+def one_hot_codes(targets: ArrayLike) -> NDArray[np.int64]:
+    """Class numbers, shape (N,), of targets (N, K) with exactly one 1 in a row (ValueError else)."""
+    table = np.asarray(targets)
+    if table.ndim != 2 or table.shape[1] < 2:
+        raise ValueError(f"targets have shape {table.shape}; one column for each class is wanted")
+    odd = ~(np.isin(table, (0, 1)).all(axis=1) & (table.sum(axis=1) == 1))
+    if odd.any():
+        raise ValueError(f"row {int(odd.argmax())} of the targets is not of exactly one class")
+    codes: NDArray[np.int64] = table.argmax(axis=1).astype(np.int64)
+    return codes
+
+
 def metric_rows(
     name: str, targets: ArrayLike, predictions: ArrayLike, threshold: float
 ) -> ScoreArray | None:
     """What a metric averages over rows, shape (N,); None for metrics that are no such mean."""
     if name == "log_loss":
         return log_loss_rows(targets, predictions, 1e-15)
+    if name == "multiclass_log_loss":
+        return log_loss_rows(one_hot_codes(targets), predictions, 1e-15)
     if name == "brier":
         positive = binary_mask(targets)
         probs = score_vector(probability_array(predictions), positive.size, "predictions")
@@ -121,7 +140,8 @@ def score_metric(
     Args:
         name: A name that find_metric knows.
         targets: 0 and 1, shape (N,) or (N, 1); class numbers for log_loss and accuracy of K columns;
-            real numbers for rmse and mae; (N, T) for the mean over T targets of any metric.
+            real numbers for rmse and mae; (N, K) with one 1 a row for multiclass_log_loss; (N, T) for
+            the mean over T targets of any other metric.
         predictions: Same rows; columns as the targets, or K for K classes.
         threshold: Where f1, accuracy, balanced_accuracy and mcc cut one column of probabilities.
 
@@ -130,7 +150,7 @@ def score_metric(
     """
     find_metric(name)
     truth, guess = single_column(targets), single_column(predictions)
-    if truth.ndim == 2 and name != "macro_auc":
+    if truth.ndim == 2 and name not in ("macro_auc", *ROW_METRICS):
         return _mean_over_columns(name, truth, guess, threshold)
     if name == "auc":
         return auc_score(truth, guess)

@@ -23,7 +23,7 @@ from kernels.stats.checking import (
     score_vector,
 )
 from kernels.stats.decisions import confusion_cells, confusion_rate, descending_runs
-from kernels.stats.metrics import find_metric, metric_rows
+from kernels.stats.metrics import ROW_METRICS, find_metric, metric_rows
 
 ResampledScorer: TypeAlias = Callable[[NDArray[np.int32]], ScoreArray]
 
@@ -124,7 +124,7 @@ def resampled_scorer(
 
         return score_rows
 
-    if targets.ndim == 2:
+    if targets.ndim == 2 and metric not in ROW_METRICS:
         inner = "auc" if metric == "macro_auc" else metric
         columns = [
             resampled_scorer(inner, targets[:, j], predictions[:, j], units, threshold)
