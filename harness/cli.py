@@ -22,8 +22,11 @@ from harness.cli_chain import (
     push_inference_kernel,
 )
 from harness.cli_common import bench_for, bundle_option, common_options
+from harness.cli_doctor import DOCTOR_COMMANDS
 from harness.cli_local import Ordered, local
+from harness.cli_new import NEW_COMMANDS
 from harness.cli_packages import PACKAGE_COMMANDS
+from harness.cli_plan import PLAN_COMMANDS
 from harness.cli_report import REPORT_COMMANDS
 from harness.cli_results import results
 from harness.errors import ConfigError, HarnessError
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from harness.commands.push import PushResult
     from harness.records import Run, RunSpec
     from harness.settings import Settings
+    from harness.workbench import Workbench
 
 
 class Program(Ordered):
@@ -510,14 +514,14 @@ def watch(follow: bool, logs: bool, remote: str | None, profile: str | None, as_
     """
     from harness.commands.watch import follow as run_follow
     from harness.commands.watch import refresh
-    from harness.terminal import log_line, print_json
+    from harness.terminal import print_json
 
     with bench_for(remote, profile) as bench:
         if follow:
             runs = run_follow(
                 bench,
                 (lambda _: None) if as_json else print_state,
-                (lambda run, line: log_line(run.run_id, line)) if logs else None,
+                run_logger(bench) if logs else None,
             )
         else:
             runs = refresh(bench)
@@ -530,6 +534,22 @@ def watch(follow: bool, logs: bool, remote: str | None, profile: str | None, as_
             click.echo("No open runs. Where things stand: harness status")
         elif all(run.state.is_final for run in runs):
             click.echo("Next: harness pull", err=True)
+
+
+def run_logger(bench: "Workbench") -> "Callable[[Run, str], None]":
+    """Shows log lines of running kernels; behind an epoch's line stands how long the run will go on."""
+    from harness.commands.watch import models_of_spec
+    from harness.eta import EpochClock
+    from harness.terminal import log_line
+
+    clocks: dict[str, EpochClock] = {}
+
+    def show(run: "Run", line: str) -> None:
+        if run.run_id not in clocks:
+            clocks[run.run_id] = EpochClock(models_of_spec(bench.settings.workspace, run.spec))
+        log_line(run.run_id, clocks[run.run_id].annotate(line))
+
+    return show
 
 
 def print_state(run: "Run") -> None:
@@ -791,7 +811,15 @@ def status(remote: str | None, profile: str | None, as_json: bool) -> None:
         click.echo(f"Next: {result.next_step}")
 
 
-for command in (*CHAIN_COMMANDS, *BLEND_COMMANDS, *PACKAGE_COMMANDS, *REPORT_COMMANDS):
+for command in (
+    *CHAIN_COMMANDS,
+    *BLEND_COMMANDS,
+    *PACKAGE_COMMANDS,
+    *REPORT_COMMANDS,
+    *NEW_COMMANDS,
+    *PLAN_COMMANDS,
+    *DOCTOR_COMMANDS,
+):
     main.add_command(command)
 main.add_command(results)
 main.add_command(local)

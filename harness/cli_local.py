@@ -149,6 +149,7 @@ def local_competition() -> None:
 @click.option("--metric", help="auc, log_loss, accuracy, f1 or rmse.")
 @click.option("--kind", type=click.Choice(["csv", "code"]), help="code takes kernels, not files.")
 @click.option("--deadline", help="ISO date, UTC; private scores show after it.")
+@click.option("--json", "as_json", is_flag=True, help="Print records as JSON.")
 @state_option
 def local_competition_add(
     folder: Path,
@@ -158,6 +159,7 @@ def local_competition_add(
     metric: str | None,
     kind: str | None,
     deadline: str | None,
+    as_json: bool,
     state: Path | None,
 ) -> None:
     """Give the local Kaggle a competition's data; kernels mount it read-only.
@@ -180,12 +182,16 @@ def local_competition_add(
         changes.setdefault("kind", "code")
     spec = describe_competition(settings, folder, slug, changes, workspace=state is None)
     added = add_competition(settings, spec, folder, solution, hidden_test)
+    if as_json:
+        _json({"competition": spec, "folder": added, "scored": solution is not None})
+        return
     click.echo(f"{spec.slug}: {added}" + ("" if solution else " (not scored: no --solution)"))
 
 
 @local_competition.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print records as JSON.")
 @state_option
-def local_competition_list(state: Path | None) -> None:
+def local_competition_list(as_json: bool, state: Path | None) -> None:
     """List the competitions of the local Kaggle.
 
     \b
@@ -195,6 +201,9 @@ def local_competition_list(state: Path | None) -> None:
     from harness.commands.local import open_state
 
     with open_state(_settings(state)) as opened:
+        if as_json:
+            _json(list(opened.competitions()))
+            return
         for spec in opened.competitions():
             click.echo(f"{spec.slug}  {spec.kind}  {spec.metric}  {spec.title}")
 
@@ -286,10 +295,17 @@ def local_faults_clear(state: Path | None) -> None:
     click.echo("Nothing is armed.")
 
 
+def _json(value: Any) -> None:
+    from harness.terminal import print_json
+
+    print_json(value)
+
+
 @local.command("gc")
 @click.option("--now", is_flag=True, help="Also files younger than a day.")
+@click.option("--json", "as_json", is_flag=True, help="Print records as JSON.")
 @state_option
-def local_gc(now: bool, state: Path | None) -> None:
+def local_gc(now: bool, as_json: bool, state: Path | None) -> None:
     """Give back the disk of deleted datasets, deleted kernels and abandoned uploads.
 
     \b
@@ -300,6 +316,9 @@ def local_gc(now: bool, state: Path | None) -> None:
 
     with open_state(_settings(state)) as opened:
         found = opened.collect_garbage(0.0) if now else opened.collect_garbage()
+    if as_json:
+        _json(found)
+        return
     click.echo(
         f"Freed {found.bytes / 1e6:.1f} MB: {found.blobs} files, {found.runs} runs, "
         f"{found.mounts} mounts, {found.uploads} uploads."

@@ -353,6 +353,13 @@ class Ledger:
         ).fetchone()
         return row["passed_at"] if row else None
 
+    def dry_run_seconds(self, digest: str) -> float | None:
+        """How long the rehearsal of a digest took, or None."""
+        row = self._db.execute(
+            "SELECT seconds FROM dry_runs WHERE digest = ?", (digest,)
+        ).fetchone()
+        return float(row["seconds"]) if row else None
+
     # ---- blends and submissions ------------------------------------------------------------------
 
     def add_blend(self, blend_id: str, competition: str, record: dict[str, Any]) -> None:

@@ -75,7 +75,7 @@ def find_workspace(start: Path) -> Path:
             return folder
     raise ConfigError(
         f"No workspace at {start} or above it (a folder with kernels/ and pyproject.toml).",
-        "Change into your clone of the project first.",
+        "Change into one, or make one here: harness init",
     )
 
 

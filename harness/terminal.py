@@ -2,8 +2,11 @@
 
 import json
 import re
+import shutil
 import sys
+import textwrap
 import time
+import unicodedata
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -32,6 +35,11 @@ def log_line(prefix: str, text: str) -> None:
     click.echo(click.style(f"  {prefix} | ", dim=True) + shown, err=True)
 
 
+def terminal_width() -> int:
+    """Columns of the terminal, at least 40."""
+    return max(40, shutil.get_terminal_size((100, 24)).columns)
+
+
 def print_table(
     columns: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[str] = ()
 ) -> None:
@@ -40,25 +48,80 @@ def print_table(
         for row in (columns, *rows):
             click.echo("\t".join(row))
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in columns:
-        table.add_column(name, justify="right" if name in numeric else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)
+    _draw(columns, rows, numeric, bold=True)
 
 
 def print_aligned(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A plain table with aligned columns, drawn the same on a terminal and in a file."""
-    widths = [max(len(row[i]) for row in (columns, *rows)) for i in range(len(columns))]
-    for number, row in enumerate((columns, *rows)):
-        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        click.echo(line.rstrip())
-        if number == 0:
+    """A plain table with aligned columns, in a file as on a terminal that is wide enough."""
+    _draw(columns, rows, (), bold=False, rule=True, fits=not sys.stdout.isatty())
+
+
+def _draw(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    numeric: Sequence[str],
+    *,
+    bold: bool,
+    rule: bool = False,
+    fits: bool = False,
+) -> None:
+    """Aligned columns where they fit, else a block for each row: a folded word is worse than a long page."""
+    widths = [max(cell_width(row[i]) for row in (columns, *rows)) for i in range(len(columns))]
+    if not fits and sum(widths) + 2 * (len(widths) - 1) > terminal_width():
+        _draw_blocks(columns, rows, bold=bold)
+        return
+    for line, row in enumerate((columns, *rows)):
+        cells = []
+        for name, cell, width in zip(columns, row, widths, strict=True):
+            space = " " * (width - cell_width(cell))
+            cells.append(space + cell if name in numeric else cell + space)
+        text = "  ".join(cells).rstrip()
+        click.echo(click.style(text, bold=True) if bold and line == 0 else text)
+        if rule and line == 0:
             click.echo("  ".join("-" * width for width in widths))
+
+
+def _draw_blocks(columns: Sequence[str], rows: Sequence[Sequence[str]], *, bold: bool) -> None:
+    """A heading and a line for each value; what is empty is left out."""
+    label = min(24, max((cell_width(name) for name in columns[1:]), default=0))
+    for row in rows:
+        click.echo(click.style(row[0], bold=True) if bold else row[0])
+        for name, cell in zip(columns[1:], row[1:], strict=True):
+            if cell not in ("", "-"):
+                shown = name if name else " "
+                wrapped(f"  {shown.ljust(label)}  {cell}", indent=label + 4)
+
+
+def wrapped(text: str, indent: int, hidden: int = 0) -> None:
+    """A line that goes on below its own text where the terminal ends; in a pipe it stays one line.
+
+    Args:
+        indent: Blanks before the lines that follow.
+        hidden: Characters of the first line that take no place: colours.
+    """
+    if not sys.stdout.isatty():
+        click.echo(text)
+        return
+    width = terminal_width()
+    lines = textwrap.wrap(
+        text,
+        width + hidden,
+        subsequent_indent=" " * min(indent, width // 3),
+        break_on_hyphens=False,
+        break_long_words=False,
+        replace_whitespace=False,
+        drop_whitespace=True,
+    )
+    for line in lines or [""]:
+        click.echo(line)
+
+
+def cell_width(text: str) -> int:
+    """Columns that a text takes on a terminal: wide characters take two, combining ones none."""
+    return sum(
+        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1
+        for char in text
+    )
 
 
 def number(value: float | None, digits: int = 4) -> str:

@@ -19,14 +19,21 @@ from harness import __version__
 from harness.blending import score_run
 from harness.commands.compare import Comparison, Disagreement, compare
 from harness.commands.members import read_member
+from harness.commands.plan import plan
 from harness.commands.status import status
 from harness.commands.validation import label_of
 from harness.errors import BlendError, HarnessError
 from harness.ledger import utc_now
 from harness.members import higher_is_better
 from harness.outputs import RunOutputs
+from harness.planning import Plan
 from harness.records import Run
-from harness.registry import competition_by_slug, module_names
+from harness.registry import (
+    competition_by_slug,
+    load_competition,
+    load_strategies,
+    module_names,
+)
 from harness.report.charts import SLOTS
 from harness.report.curves import Curves, curves_of
 from harness.report.data import CompetitionView, Picture, Report, RunView, Usage
@@ -69,7 +76,6 @@ def write_report(
     competition: str | None = None,
     *,
     pictures: bool = True,
-    plan: Any = None,
 ) -> Written:
     """Gather, draw and write, whole or not at all.
 
@@ -77,11 +83,10 @@ def write_report(
         path: Where to; by default report.html in the state folder, which git does not see.
         competition: Only this one; None: every competition the ledger knows.
         pictures: Embed films, Grad-CAM maps and neighbour pairs.
-        plan: What is still to run (harness.planning.Plan).
     """
     started = time.monotonic()
     album = Album() if pictures else Album(left=0)
-    report = gather(bench, competition, album, plan)
+    report = gather(bench, competition, album)
     path = path or bench.settings.state / REPORT_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     data = render_page(report).encode()
@@ -98,7 +103,7 @@ def write_report(
     )
 
 
-def gather(bench: Workbench, slug: str | None, album: Album, plan: Any = None) -> Report:
+def gather(bench: Workbench, slug: str | None, album: Album) -> Report:
     """Everything the page shows."""
     runs = bench.ledger.runs(bench.settings.remote)
     submissions = bench.ledger.submissions(bench.settings.remote)
@@ -130,9 +135,27 @@ def gather(bench: Workbench, slug: str | None, album: Album, plan: Any = None) -
         next_step=state.next_step,
         competitions=views,
         usage=_usage(bench, runs),
-        plan=plan,
+        plan=_plan(bench, runs, wanted),
         notes=notes,
     )
+
+
+def _plan(bench: Workbench, runs: Sequence[Run], slugs: Sequence[str]) -> Plan | None:
+    """What is still to run of the competitions shown; None when nobody has run anything yet."""
+    if not runs:
+        return None
+    workspace = bench.settings.workspace
+    try:
+        names = [
+            strategy.name
+            for strategy in load_strategies(workspace)
+            if strategy.in_blend
+            and load_competition(workspace, strategy.competition).slug in slugs
+            and not any(run.spec.strategy == strategy.name and run.score_mean_fold for run in runs)
+        ]
+        return plan(bench, names) if names else None
+    except HarnessError:
+        return None
 
 
 # ---- runs ----------------------------------------------------------------------------------------

@@ -4,11 +4,14 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from harness.commands.push import settle_intent
-from harness.errors import RemoteUnavailable
-from harness.records import Run, RunState
+from harness.errors import HarnessError, RemoteUnavailable
+from harness.records import Run, RunSpec, RunState
+from harness.registry import load_strategy
 from harness.remote import ReadRefused
+from harness.render import configure
 from harness.workbench import Workbench
 
 FIRST_WAIT_S = 0.5
@@ -91,6 +94,17 @@ def follow(
         wait = FIRST_WAIT_S if news else min(wait * 1.4, LONGEST_WAIT_S[bench.settings.remote])
         time.sleep(wait)
         runs = refresh_patiently(bench, runs)
+
+
+def models_of_spec(workspace: Path, spec: RunSpec) -> int | None:
+    """How many (seed, fold) pairs a run trains; None when its strategy is not there any more."""
+    try:
+        strategy = load_strategy(workspace, spec.strategy, spec.variant)
+        folds = configure(strategy, spec).pick(spec.profile).folds
+    except (HarnessError, ValueError):
+        return None
+    chosen = folds.count if folds.run_folds is None else len(folds.run_folds)
+    return chosen * len(folds.seeds)
 
 
 class _LogTail:

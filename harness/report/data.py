@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.commands.compare import Comparison
+from harness.planning import Plan
 from harness.records import Run, Submission
 from harness.report.curves import Curves
 from harness.scoring import Score
@@ -79,5 +80,5 @@ class Report:
     next_step: str
     competitions: Sequence[CompetitionView]
     usage: Usage
-    plan: Any = None  # harness.planning.Plan, when there is something to plan
+    plan: Plan | None = None  # when there is something to plan
     notes: Sequence[str] = ()
