@@ -353,6 +353,10 @@ class Ledger:
         ).fetchone()
         return row["passed_at"] if row else None
 
+    def has_dry_runs(self) -> bool:
+        """True when any rehearsal has passed."""
+        return self._db.execute("SELECT 1 FROM dry_runs LIMIT 1").fetchone() is not None
+
     def dry_run_seconds(self, digest: str) -> float | None:
         """How long the rehearsal of a digest took, or None."""
         row = self._db.execute(

@@ -200,14 +200,15 @@ def _scaled(
     assumptions: list[str],
 ) -> tuple[float, str, str] | None:
     """From the rehearsal of the bytes that would be pushed now."""
-    try:
-        digest = prepare(bench, spec).build.digest
-    except HarnessError:
-        return None
-    seconds = bench.ledger.dry_run_seconds(digest)
     slug = load_competition(bench.settings.workspace, strategy.competition).slug
     count = images or _images_seen(bench, slug, runs)
-    if seconds is None or count is None:
+    if count is None or not bench.ledger.has_dry_runs():
+        return None  # rendering a script to look up its digest takes a second
+    try:
+        seconds = bench.ledger.dry_run_seconds(prepare(bench, spec).build.digest)
+    except HarnessError:
+        return None
+    if seconds is None:
         return None
     configs = configure(strategy, spec)
     small, planned = (work_of(configs.pick(name), count) for name in ("small", spec.profile))
