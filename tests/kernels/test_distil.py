@@ -1,15 +1,13 @@
 """Self-training inside the folds: what is cached equals what is computed, and no label crosses a fold."""
 
-import csv
 import json
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
-import pandas as pd
 import pytest
 import torch
+from pipeline_runs import drawn_tables, rows_of, run_into, single_thread
 
 from harness.synthetic import draw_film
 from kernels.blocks.checkpoints import load_classifier
@@ -17,11 +15,8 @@ from kernels.blocks.devices import Compute
 from kernels.blocks.early_maps import EarlyMaps, LateClassifier, late_logits, map_tensor
 from kernels.blocks.models import Classifier, create_backbone
 from kernels.blocks.optimisers import parameter_groups
-from kernels.blocks.outputs import OutputWriter
-from kernels.blocks.paths import KagglePaths
 from kernels.blocks.predicting import gray_tensor, logistic
 from kernels.blocks.tables import Tables
-from kernels.competitions.masked_xray import COMPETITION
 from kernels.config import (
     AugmentConfig,
     DistilConfig,
@@ -57,54 +52,18 @@ CONFIG = DistilConfig(
 )
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def frame_of(folder: Path, count: int, first: int) -> pd.DataFrame:
-    rows = []
-    for number in range(first, first + count):
-        film, _ = draw_film(number, positive=number % 3 > 0, size=40)
-        path = folder / f"xr_{number:02d}.png"
-        cv2.imwrite(str(path), film)
-        rows.append({"id": path.stem, "path": str(path), "label": int(number % 3 > 0)})
-    return pd.DataFrame(rows)
+one_thread = pytest.fixture(autouse=True)(single_thread)
 
 
 @pytest.fixture(scope="module")
 def tables(tmp_path_factory) -> Tables:
-    folder = tmp_path_factory.mktemp("films")
-    return Tables(
-        labelled=frame_of(folder, 24, 0),
-        unlabelled=frame_of(folder, 12, 24)[["id", "path"]],
-        test=frame_of(folder, 6, 36)[["id", "path"]],
-    )
-
-
-def run_into(folder: Path, config: DistilConfig, tables: Tables) -> Path:
-    """Run the pipeline; the working folder, sealed."""
-    paths = KagglePaths(folder / "input", folder / "working", folder / "temp")
-    for part in (paths.working, paths.temp):
-        part.mkdir(parents=True, exist_ok=True)
-    writer = OutputWriter(COMPETITION, paths)
-    run(config, tables, writer)
-    writer.finish({"strategy": "test"}, config, {}, "0" * 64)
-    return paths.working
-
-
-def rows_of(path: Path) -> list[dict[str, str]]:
-    with path.open() as handle:
-        return list(csv.DictReader(handle))
+    return drawn_tables(tmp_path_factory.mktemp("films"), 12, 24, 6)
 
 
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory, tables) -> Path:
     torch.set_num_threads(1)
-    return run_into(tmp_path_factory.mktemp("run"), CONFIG, tables)
+    return run_into(tmp_path_factory.mktemp("run"), run, CONFIG, tables)
 
 
 def films_of(count: int, size: int = 32) -> np.ndarray:
@@ -213,7 +172,7 @@ def test_the_checkpoint_is_the_student_that_made_the_predictions(outputs, tables
 
 
 def test_the_same_seed_predicts_the_same_bits(outputs, tables, tmp_path):
-    again = run_into(tmp_path, CONFIG, tables)
+    again = run_into(tmp_path, run, CONFIG, tables)
     for name in ("oof_predictions.csv", "test_predictions.csv"):
         assert (again / name).read_bytes() == (outputs / name).read_bytes()
 
@@ -238,7 +197,7 @@ def test_held_out_labels_do_not_reach_what_predicts_them(tables, outputs, tmp_pa
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(distil, "iterate_folds", same_folds)
-        changed = run_into(tmp_path, CONFIG, replace(tables, labelled=turned))
+        changed = run_into(tmp_path, run, CONFIG, replace(tables, labelled=turned))
     wanted = {row["id"]: row["pred_label"] for row in oof if row["fold"] == "1"}
     told = {row["id"]: row["pred_label"] for row in rows_of(changed / "oof_predictions.csv")}
     assert told == wanted
@@ -251,7 +210,7 @@ def test_co_teachers_teach_and_without_a_student_their_mean_is_the_prediction(ta
         co_teachers=(NetworkConfig(LITE1, 32, 3),),
         student=None,
     )
-    outputs = run_into(tmp_path, config, tables)
+    outputs = run_into(tmp_path, run, config, tables)
     metrics = json.loads((outputs / "metrics.json").read_text())
     assert "student" not in metrics["training"][0]
     assert metrics["training"][0]["score"] == metrics["training"][0]["teachers"]
@@ -260,7 +219,7 @@ def test_co_teachers_teach_and_without_a_student_their_mean_is_the_prediction(ta
 
 def test_a_student_without_unlabelled_films_is_refused(tables, tmp_path):
     with pytest.raises(ValueError, match="no unlabelled films"):
-        run_into(tmp_path, CONFIG, replace(tables, unlabelled=tables.unlabelled.iloc[:0]))
+        run_into(tmp_path, run, CONFIG, replace(tables, unlabelled=tables.unlabelled.iloc[:0]))
 
 
 def test_a_students_epoch_holds_labelled_rows_repeatedly_and_unlabelled_ones_once():

@@ -1,23 +1,17 @@
 """The linear probe end to end on drawn films, and that nothing leaks into what it fits."""
 
-import csv
 import json
 from pathlib import Path
 
-import cv2
 import numpy as np
-import pandas as pd
 import pytest
-import torch
+from pipeline_runs import drawn_tables, rows_of, run_into, single_thread
 
 from harness.synthetic import draw_film
 from kernels.blocks.devices import choose_compute
 from kernels.blocks.models import create_backbone
-from kernels.blocks.outputs import OutputWriter
-from kernels.blocks.paths import KagglePaths
 from kernels.blocks.predicting import encode_images
 from kernels.blocks.tables import Tables
-from kernels.competitions.masked_xray import COMPETITION
 from kernels.config import FoldsConfig, ProbeConfig
 from kernels.pipelines.probe import fit_probes, probe_probs, run
 from kernels.stats.metrics import score_metric
@@ -33,49 +27,19 @@ CONFIG = ProbeConfig(
 )
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+one_thread = pytest.fixture(autouse=True)(single_thread)
 
 
 @pytest.fixture(scope="module")
 def tables(tmp_path_factory) -> Tables:
-    folder = tmp_path_factory.mktemp("films")
-    rows = []
-    for number in range(52):
-        film, _ = draw_film(number, positive=number % 3 > 0, size=48)
-        path = folder / f"xr_{number:02d}.png"
-        cv2.imwrite(str(path), film)
-        rows.append({"id": path.stem, "path": str(path), "label": int(number % 3 > 0)})
-    frame = pd.DataFrame(rows)
-    return Tables(
-        unlabelled=frame.iloc[:0][["id", "path"]],
-        labelled=frame.iloc[:40].reset_index(drop=True),
-        test=frame.iloc[40:][["id", "path"]].reset_index(drop=True),
-    )
-
-
-def make_writer(folder: Path) -> OutputWriter:
-    paths = KagglePaths(folder / "input", folder / "working", folder / "temp")
-    for part in (paths.working, paths.temp):
-        part.mkdir(parents=True)
-    return OutputWriter(COMPETITION, paths)
+    return drawn_tables(tmp_path_factory.mktemp("films"), 0, 40, 12)
 
 
 def probe_outputs(folder: Path, config: ProbeConfig, tables: Tables) -> tuple[dict, list, list]:
     """metrics.json and the rows of both prediction tables of one run."""
-    writer = make_writer(folder)
-    torch.rand(3)  # the pipeline must not depend on random numbers drawn before it
-    run(config, tables, writer)
-    writer.finish({"strategy": "linear_probe"}, config, {}, "0" * 64)
-    read = [
-        list(csv.DictReader((writer.paths.working / name).open()))
-        for name in ("oof_predictions.csv", "test_predictions.csv")
-    ]
-    return json.loads((writer.paths.working / "metrics.json").read_text()), *read
+    working = run_into(folder, run, config, tables)
+    read = [rows_of(working / name) for name in ("oof_predictions.csv", "test_predictions.csv")]
+    return json.loads((working / "metrics.json").read_text()), *read
 
 
 def test_every_film_is_predicted_once_a_seed_and_every_test_film_by_every_model(tmp_path, tables):

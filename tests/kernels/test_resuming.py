@@ -4,16 +4,13 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
-import pandas as pd
 import pytest
 import torch
+from pipeline_runs import drawn_tables, paths_in, single_thread
 
-from harness.synthetic import draw_film
 from kernels.blocks.ema import ModelEma
 from kernels.blocks.outputs import OutputWriter
-from kernels.blocks.paths import KagglePaths
 from kernels.blocks.resuming import GeneratorPart, TrainingSlot, fold_slot
 from kernels.blocks.session import BudgetSpent, RunSession
 from kernels.blocks.tables import Tables
@@ -103,34 +100,17 @@ def one_thread(monkeypatch):
     monkeypatch.setattr(
         OutputWriter, "_write_report", lambda *_: None
     )  # seconds, and not the point
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    yield from single_thread()
 
 
 @pytest.fixture(scope="module")
 def tables(tmp_path_factory) -> Tables:
-    folder = tmp_path_factory.mktemp("films")
-    rows = []
-    for number in range(44):
-        film, _ = draw_film(number, positive=number % 3 > 0, size=48)
-        path = folder / f"xr_{number:02d}.png"
-        cv2.imwrite(str(path), film)
-        rows.append({"id": path.stem, "path": str(path), "label": int(number % 3 > 0)})
-    frame = pd.DataFrame(rows)
-    return Tables(
-        unlabelled=frame.iloc[:16][["id", "path"]],
-        labelled=frame.iloc[16:36].reset_index(drop=True),
-        test=frame.iloc[36:][["id", "path"]].reset_index(drop=True),
-    )
+    return drawn_tables(tmp_path_factory.mktemp("films"), 16, 20, 8)
 
 
 def run_sessions(folder: Path, pipeline, config, tables, budget_s) -> tuple[Path, list[str]]:
     """Sessions until the run is finished; its working folder, and the stage each session ended in."""
-    paths = KagglePaths(folder / "input", folder / "working", folder / "temp")
-    for part in (paths.working, paths.temp):
-        part.mkdir(parents=True)
+    paths = paths_in(folder)
     stages: list[str] = []
     for number in range(1, 30):
         session = RunSession(

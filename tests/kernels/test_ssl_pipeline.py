@@ -1,24 +1,20 @@
 """Strategy 1 end to end on drawn films, and the promises it makes: no labels in SimSiam, a frozen backbone,
 files that load, the same numbers again."""
 
-import csv
 import json
 from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
-import pandas as pd
 import pytest
 import torch
+from pipeline_runs import drawn_tables, rows_of, run_into, single_thread
 
-from harness.synthetic import draw_film
 from kernels.blocks.checkpoints import load_classifier
 from kernels.blocks.devices import choose_compute
 from kernels.blocks.frozen import fit_feature_head, head_logits, run_random_views
 from kernels.blocks.images import load_images
-from kernels.blocks.outputs import OutputWriter
-from kernels.blocks.paths import KagglePaths
 from kernels.blocks.pretraining import (
     draw_pairs,
     paired_views,
@@ -29,7 +25,6 @@ from kernels.blocks.pretraining import (
 from kernels.blocks.seed import derive_seed
 from kernels.blocks.simsiam import SimSiam, prediction_head, projection_head
 from kernels.blocks.tables import Tables
-from kernels.competitions.masked_xray import COMPETITION
 from kernels.config import (
     AugmentConfig,
     FoldsConfig,
@@ -65,50 +60,17 @@ CONFIG = SimSiamConfig(
 STEM = "tf_efficientnet_lite0"
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+one_thread = pytest.fixture(autouse=True)(single_thread)
 
 
 @pytest.fixture(scope="module")
 def tables(tmp_path_factory) -> Tables:
-    folder = tmp_path_factory.mktemp("films")
-    rows = []
-    for number in range(64):
-        film, _ = draw_film(number, positive=number % 3 > 0, size=48)
-        path = folder / f"xr_{number:02d}.png"
-        cv2.imwrite(str(path), film)
-        rows.append({"id": path.stem, "path": str(path), "label": int(number % 3 > 0)})
-    frame = pd.DataFrame(rows)
-    return Tables(
-        unlabelled=frame.iloc[:32][["id", "path"]],
-        labelled=frame.iloc[32:56].reset_index(drop=True),
-        test=frame.iloc[56:][["id", "path"]].reset_index(drop=True),
-    )
-
-
-def run_once(folder: Path, config: SimSiamConfig, tables: Tables) -> Path:
-    """One sealed run; returns its working folder."""
-    paths = KagglePaths(folder / "input", folder / "working", folder / "temp")
-    for part in (paths.working, paths.temp):
-        part.mkdir(parents=True)
-    writer = OutputWriter(COMPETITION, paths)
-    run(config, tables, writer)
-    writer.finish({"strategy": "ssl"}, config, {}, "0" * 64)
-    return paths.working
-
-
-def rows_of(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8") as handle:
-        return list(csv.DictReader(handle))
+    return drawn_tables(tmp_path_factory.mktemp("films"), 32, 24, 8)
 
 
 @pytest.fixture(scope="module")
 def frozen_run(tables, tmp_path_factory) -> Path:
-    return run_once(tmp_path_factory.mktemp("frozen"), CONFIG, tables)
+    return run_into(tmp_path_factory.mktemp("frozen"), run, CONFIG, tables)
 
 
 def test_predicts_every_labelled_film_once_and_every_test_film_in_each_fold(frozen_run, tables):
@@ -195,11 +157,11 @@ def test_the_saved_classifier_gives_the_written_predictions(frozen_run, tables):
 def test_the_same_config_gives_the_same_numbers_and_labels_never_reach_simsiam(
     frozen_run, tables, tmp_path
 ):
-    again = run_once(tmp_path / "again", CONFIG, tables)
+    again = run_into(tmp_path / "again", run, CONFIG, tables)
     for name in ("oof_predictions.csv", "test_predictions.csv"):
         assert (again / name).read_bytes() == (frozen_run / name).read_bytes()
     swapped = replace(tables, labelled=tables.labelled.assign(label=1 - tables.labelled["label"]))
-    other = run_once(tmp_path / "swapped", CONFIG, swapped)
+    other = run_into(tmp_path / "swapped", run, CONFIG, swapped)
     one, two = (
         torch.load(folder / "checkpoints" / f"{STEM}_simsiam_full.pth", weights_only=True)
         for folder in (frozen_run, other)
@@ -216,7 +178,7 @@ def test_a_fine_tuned_backbone_moves_and_each_fold_starts_from_the_same_weights(
     config = replace(
         CONFIG, freeze_backbone=False, pairs="views", train=replace(CONFIG.train, epochs=1)
     )
-    folder = run_once(tmp_path / "tuned", config, tables) / "checkpoints"
+    folder = run_into(tmp_path / "tuned", run, config, tables) / "checkpoints"
     saved = [
         torch.load(folder / f"{STEM}_best_classifier_seed0_fold{fold}.pth", weights_only=True)
         for fold in (0, 1)
@@ -232,7 +194,7 @@ def test_a_fine_tuned_backbone_moves_and_each_fold_starts_from_the_same_weights(
 
 def test_a_competition_without_unlabelled_films_is_refused_at_once(tables, tmp_path):
     with pytest.raises(ValueError, match="0 unlabelled films"):
-        run_once(tmp_path, CONFIG, replace(tables, unlabelled=tables.unlabelled.iloc[:0]))
+        run_into(tmp_path, run, CONFIG, replace(tables, unlabelled=tables.unlabelled.iloc[:0]))
 
 
 def films(count: int, size: int = 24) -> np.ndarray:

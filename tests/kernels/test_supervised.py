@@ -1,15 +1,13 @@
 """The supervised story end to end on drawn films; the big four can fit, and their files keep names."""
 
-import csv
 import json
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
-import pandas as pd
 import pytest
 import torch
+from pipeline_runs import drawn_tables, rows_of, run_into, single_thread
 
 from harness.synthetic import draw_film
 from kernels.blocks.checkpoints import load_classifier
@@ -17,11 +15,8 @@ from kernels.blocks.devices import Compute
 from kernels.blocks.losses import binary_cross_entropy
 from kernels.blocks.models import Classifier, create_backbone
 from kernels.blocks.optimisers import build_optimiser
-from kernels.blocks.outputs import OutputWriter
-from kernels.blocks.paths import KagglePaths
 from kernels.blocks.predicting import predict_probs
 from kernels.blocks.tables import Tables
-from kernels.competitions.masked_xray import COMPETITION
 from kernels.config import (
     AugmentConfig,
     FoldsConfig,
@@ -59,51 +54,18 @@ CONFIG = SupervisedConfig(
 )
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+one_thread = pytest.fixture(autouse=True)(single_thread)
 
 
 @pytest.fixture(scope="module")
 def tables(tmp_path_factory) -> Tables:
-    folder = tmp_path_factory.mktemp("films")
-    rows = []
-    for number in range(42):
-        film, _ = draw_film(number, positive=number % 3 > 0, size=48)
-        path = folder / f"xr_{number:02d}.png"
-        cv2.imwrite(str(path), film)
-        rows.append({"id": path.stem, "path": str(path), "label": int(number % 3 > 0)})
-    frame = pd.DataFrame(rows)
-    return Tables(
-        unlabelled=frame.iloc[:0][["id", "path"]],
-        labelled=frame.iloc[:32].reset_index(drop=True),
-        test=frame.iloc[32:][["id", "path"]].reset_index(drop=True),
-    )
-
-
-def run_into(folder: Path, config: SupervisedConfig, tables: Tables) -> Path:
-    """Run the pipeline; the working folder, sealed."""
-    paths = KagglePaths(folder / "input", folder / "working", folder / "temp")
-    for part in (paths.working, paths.temp):
-        part.mkdir(parents=True)
-    writer = OutputWriter(COMPETITION, paths)
-    run(config, tables, writer)
-    writer.finish({"strategy": "test"}, config, {}, "0" * 64)
-    return paths.working
-
-
-def rows_of(path: Path) -> list[dict[str, str]]:
-    with path.open() as handle:
-        return list(csv.DictReader(handle))
+    return drawn_tables(tmp_path_factory.mktemp("films"), 0, 32, 10)
 
 
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory, tables) -> Path:
     torch.set_num_threads(1)
-    return run_into(tmp_path_factory.mktemp("run"), CONFIG, tables)
+    return run_into(tmp_path_factory.mktemp("run"), run, CONFIG, tables)
 
 
 def test_every_film_is_predicted_by_the_model_that_never_saw_it(outputs, tables):
@@ -146,7 +108,7 @@ def test_checkpoint_predicts_what_the_run_predicted(outputs, tables):
 
 
 def test_same_seed_gives_the_same_predictions(outputs, tables, tmp_path):
-    again = run_into(tmp_path, CONFIG, tables)
+    again = run_into(tmp_path, run, CONFIG, tables)
     for name in ("oof_predictions.csv", "test_predictions.csv"):
         assert (again / name).read_text() == (outputs / name).read_text()
 
@@ -154,7 +116,7 @@ def test_same_seed_gives_the_same_predictions(outputs, tables, tmp_path):
 def test_one_fold_alone_is_the_fold_of_the_whole_run(outputs, tables, tmp_path):
     """Folds must not share a random state, or folds trained side by side would differ."""
     config = replace(CONFIG, folds=FoldsConfig(count=2, run_folds=(1,)))
-    alone = rows_of(run_into(tmp_path, config, tables) / "oof_predictions.csv")
+    alone = rows_of(run_into(tmp_path, run, config, tables) / "oof_predictions.csv")
     assert alone == [row for row in rows_of(outputs / "oof_predictions.csv") if row["fold"] == "1"]
 
 
@@ -165,7 +127,7 @@ def test_clahe_and_tta_change_predictions(outputs, tables, tmp_path):
         "clahe": replace(CONFIG, clahe=False, folds=fold),
         "tta": replace(CONFIG, tta=("plain",), folds=fold),
     }.items():
-        rows = rows_of(run_into(tmp_path / name, config, tables) / "oof_predictions.csv")
+        rows = rows_of(run_into(tmp_path / name, run, config, tables) / "oof_predictions.csv")
         before = [row["pred_label"] for row in whole if row["fold"] == "0"]
         assert [row["pred_label"] for row in rows] != before, name
 
@@ -174,13 +136,13 @@ def test_a_gpu_strategy_stops_at_once_without_a_gpu(tables, tmp_path, monkeypatc
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     full = effnetv2_s.STRATEGY.profiles.full
     with pytest.raises(ValueError, match="needs a GPU"):
-        run_into(tmp_path, full, tables)
+        run_into(tmp_path, run, full, tables)
     assert not list((tmp_path / "temp").iterdir())  # not one film was read for it
 
 
 def test_a_misspelt_view_is_refused_before_anything_is_trained(tables, tmp_path):
     with pytest.raises(ValueError, match="unknown view 'flip'"):
-        run_into(tmp_path, replace(CONFIG, tta=("plain", "flip")), tables)
+        run_into(tmp_path, run, replace(CONFIG, tta=("plain", "flip")), tables)
     assert not list((tmp_path / "temp").iterdir())
 
 
@@ -274,7 +236,7 @@ def test_small_profile_runs_on_a_shrunken_relative_of_each(backbone, size, table
         max_images=16,
         train=replace(small.train, batch_size=4),
     )
-    working = run_into(tmp_path, config, tables)
+    working = run_into(tmp_path, run, config, tables)
     assert len(rows_of(working / "oof_predictions.csv")) == 8
 
 
