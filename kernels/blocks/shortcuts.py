@@ -10,6 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from kernels.blocks.entry import say
+from kernels.blocks.features import extract_features
+from kernels.blocks.folds import assign_folds
+from kernels.blocks.grouping import strata_of
+from kernels.blocks.outputs import OutputWriter
+from kernels.config import FoldsConfig
 from kernels.stats.auc import auc_score
 
 METADATA_NAMES = (
@@ -178,3 +184,57 @@ def adversarial_auc(
         "shift": max(scores.values()) > SHIFT_AUC,
         "n": [len(features), len(others)],
     }
+
+
+def shortcut_facts(
+    paths: Sequence[str],
+    target: np.ndarray,
+    folds: np.ndarray,
+    features: np.ndarray,
+    test_features: np.ndarray,
+) -> dict[str, Any]:
+    """``metadata_auc`` and ``adversarial_auc`` for metrics.json, each said in a line.
+
+    Args:
+        paths: The labelled films' files, N of them.
+        target: 0 or 1, shape (N,), and ``folds``: of each row.
+        features: Hand-crafted ones of the labelled films, shape (N, D), and of the test films, (M, D).
+    """
+    facts = {"metadata_auc": metadata_auc(paths, target, folds)}
+    if len(test_features) > 1:
+        facts["adversarial_auc"] = adversarial_auc(features, test_features)
+    for key, words in (
+        ("metadata_auc", "metadata-only"),
+        ("adversarial_auc", "labelled against test"),
+    ):
+        if key in facts:
+            found = facts[key]
+            say(f"{words} AUC {found['logistic']:.4f} logistic, {found['boosting']:.4f} boosting")
+    return facts
+
+
+def note_shortcuts(
+    writer: OutputWriter,
+    paths: Sequence[str],
+    targets: np.ndarray,
+    groups: np.ndarray,
+    config: FoldsConfig,
+    films: np.ndarray,
+    test_films: np.ndarray,
+    glcm_levels: int = 32,
+) -> None:
+    """Put ``shortcut_facts`` beside the result of a run that has no features of its own.
+
+    A worker leaves it to its parent.
+
+    Args:
+        targets: 0 or 1, shape (N, K); metadata is asked for the first column.
+        groups: As the folds have them, shape (N,).
+        films: uint8 (N, S, S), and ``test_films`` (M, S, S), as the run sees them.
+        glcm_levels: Of the hand-crafted features that the two sets are told apart by.
+    """
+    if writer.session.share is not None:
+        return
+    folds = assign_folds(strata_of(targets, config.count), groups, config.count, config.seeds[0])
+    features, test_features = (extract_features(part, glcm_levels) for part in (films, test_films))
+    writer.note(**shortcut_facts(paths, targets[:, 0], folds, features, test_features))

@@ -43,6 +43,7 @@ from kernels.blocks.predicting import logistic
 from kernels.blocks.resuming import TrainingSlot, fold_slot
 from kernels.blocks.samplers import count_batches, epoch_order, split_batches
 from kernels.blocks.seed import derive_seed
+from kernels.blocks.shortcuts import note_shortcuts
 from kernels.blocks.tables import Tables
 from kernels.blocks.training import fit_model
 from kernels.blocks.tta import view_move
@@ -87,6 +88,10 @@ def run(config: DistilConfig, tables: Tables, writer: OutputWriter) -> None:
         map_films(network, config, tables, writer, compute) for network in config.networks()
     ]
     own = networks[0]
+    films = tables.test["path"].tolist()
+    test_films, _ = load_images(films, config.image_size, cache, "test films")
+    paths = tables.labelled["path"].tolist()
+    note_shortcuts(writer, paths, targets, groups, config.folds, own.films, test_films)
 
     ids, test_ids = tables.labelled["id"].to_numpy(), list(tables.test["id"])
     cells = iterate_folds(strata_of(targets, config.folds.count), groups, config.folds)

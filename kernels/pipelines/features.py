@@ -18,7 +18,7 @@ from kernels.blocks.images import load_images
 from kernels.blocks.linear_models import predict_linear_model
 from kernels.blocks.outputs import OutputWriter
 from kernels.blocks.pairs import find_pairs, label_purity
-from kernels.blocks.shortcuts import adversarial_auc, metadata_auc
+from kernels.blocks.shortcuts import shortcut_facts
 from kernels.blocks.tables import Tables
 from kernels.config import FeaturesConfig
 from kernels.contract import write_json
@@ -85,20 +85,11 @@ def side_checks(
     pairs = find_pairs(features)
     purity = label_purity(pairs.neighbour, target)
     folds = assign_folds(strata, groups, config.folds.count, config.folds.seeds[0])
-    metadata = metadata_auc(list(tables.labelled["path"]), target, folds)
-    shift = adversarial_auc(features, test_features)
     say(f"label purity of neighbours {purity.purity:.4f}, chance {purity.chance:.4f}")
-    say(
-        f"metadata-only AUC {metadata['logistic']:.4f} logistic, {metadata['boosting']:.4f} boosting"
-    )
-    say(
-        f"labelled against test AUC {shift['logistic']:.4f} logistic, {shift['boosting']:.4f} boosting"
-    )
     return {
         "pairs": pairs.as_json(),
         "label_purity": purity.as_json(),
-        "metadata_auc": metadata,
-        "adversarial_auc": shift,
+        **shortcut_facts(list(tables.labelled["path"]), target, folds, features, test_features),
     }
 
 

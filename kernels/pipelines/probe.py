@@ -24,6 +24,7 @@ from kernels.blocks.models import Classifier, create_backbone
 from kernels.blocks.outputs import OutputWriter
 from kernels.blocks.predicting import encode_images
 from kernels.blocks.seed import derive_seed
+from kernels.blocks.shortcuts import note_shortcuts
 from kernels.blocks.tables import Tables
 from kernels.config import HeadConfig, ProbeConfig
 from kernels.contract import write_json
@@ -55,6 +56,9 @@ def run(config: ProbeConfig, tables: Tables, writer: OutputWriter) -> None:
     test_features = encode_images(backbone, test, views, config.batch_size, compute)
     seconds = time.monotonic() - started
     say(f"encoded {len(labelled) + len(test)} films x {len(views)} views in {seconds:.0f} s")
+
+    paths = list(tables.labelled["path"])
+    note_shortcuts(writer, paths, targets, groups, config.folds, labelled, test)
 
     ids, test_ids = tables.labelled["id"].to_numpy(), list(tables.test["id"])
     strata = strata_of(targets, config.folds.count)

@@ -33,6 +33,7 @@ from kernels.blocks.predicting import encode_images, logistic
 from kernels.blocks.pretraining import pretrain
 from kernels.blocks.resuming import TrainingSlot, fold_slot
 from kernels.blocks.seed import derive_seed
+from kernels.blocks.shortcuts import note_shortcuts
 from kernels.blocks.simsiam import SimSiam, effective_rank, prediction_head, projection_head
 from kernels.blocks.tables import Tables
 from kernels.blocks.training import fit_classifier
@@ -56,11 +57,15 @@ def run(config: SimSiamConfig, tables: Tables, writer: OutputWriter) -> None:
     films, faults = load_all_films(tables, config.image_size, writer.paths.temp)
     groups, group_report = groups_of(tables.labelled, config.folds, writer.paths.temp)
     targets = tables.labelled[list(writer.competition.target_columns)].to_numpy(dtype=int)
+    paths, levels = tables.labelled["path"].tolist(), config.glcm_levels
+    note_shortcuts(
+        writer, paths, targets, groups, config.folds, films["labelled"], films["test"], levels
+    )
     found, pair_facts = choose_partners(
         config, films["unlabelled"], films["labelled"], targets[:, 0]
     )
     partners = np.arange(len(films["unlabelled"])) if found is None else found.neighbour
-    if found is not None:
+    if found is not None and writer.session.share is None:
         write_neighbours(
             films["unlabelled"], tables.unlabelled["id"].tolist(), found, writer.paths.working
         )

@@ -22,6 +22,7 @@ from kernels.blocks.outputs import OutputWriter
 from kernels.blocks.predicting import predict_probs
 from kernels.blocks.resuming import fold_slot
 from kernels.blocks.seed import derive_seed
+from kernels.blocks.shortcuts import note_shortcuts
 from kernels.blocks.tables import Tables
 from kernels.blocks.training import fit_classifier
 from kernels.blocks.tta import view_move
@@ -42,6 +43,9 @@ def run(config: SupervisedConfig, tables: Tables, writer: OutputWriter) -> None:
     targets = tables.labelled[list(writer.competition.target_columns)].to_numpy(dtype=np.int64)
     groups, groups_report = groups_of(tables.labelled, config.folds, cache)
     say(f"groups: {groups_report['finding']}")
+
+    paths = list(tables.labelled["path"])
+    note_shortcuts(writer, paths, targets, groups, config.folds, films, test)
 
     ids, test_ids = tables.labelled["id"].to_numpy(), list(tables.test["id"])
     stem, batch_size = file_stem(config.backbone), config.train.batch_size

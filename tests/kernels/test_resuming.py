@@ -150,6 +150,9 @@ def test_one_epoch_a_session_gives_the_bits_of_a_run_in_one(pipeline, config, ta
     ours, theirs = (json.loads((f / "metrics.json").read_text()) for f in (parts, whole))
     assert ours["score_mean_fold"] == theirs["score_mean_fold"]
     assert ours.get("training") == theirs.get("training")
+    for key in ("metadata_auc", "adversarial_auc"):  # beside every result
+        assert 0.0 <= ours[key]["boosting"] <= 1.0
+        assert ours[key] == theirs[key]
     listed = [
         {entry["path"] for entry in json.loads((f / MANIFEST_FILE).read_text())["files"]}
         for f in (parts, whole)
