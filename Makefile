@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow lint types check clean
+.PHONY: help install demo test test-slow kaggle-image lint types check clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -30,6 +30,9 @@ test: $(STAMP)  ## every test but the slow ones
 
 test-slow: $(STAMP)  ## the slow tests too
 	$(BIN)/python -m pytest -m "slow or not slow"
+
+kaggle-image: $(STAMP)  ## every script in the library versions of Kaggle's image
+	$(BIN)/python benchmarks/kaggle_image.py
 
 lint: $(STAMP)  ## ruff: rules and format
 	$(BIN)/ruff check .
