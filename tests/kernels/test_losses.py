@@ -53,6 +53,16 @@ def test_focal_of_smoothed_targets_is_linear():  # oracle 31
     close(focal_loss(LOGITS, soft), 0.4504648204)
 
 
+def test_torchvisions_focal_loss_undoes_smoothing_and_ours_does_not():  # oracle 32
+    from torchvision.ops import sigmoid_focal_loss
+
+    soft = smooth_targets(TARGETS, 0.1)
+    theirs = sigmoid_focal_loss(LOGITS, soft, alpha=0.25, gamma=2.0)
+    close(theirs, [0.0040699365, 0.0476538687, 0.0034870765, 1.7299845395, 0.1741143353])
+    close(theirs.mean(), 0.3918619513)
+    assert float(focal_loss(LOGITS, soft)) > float(theirs.mean())
+
+
 def test_focal_of_a_mix_is_the_mix_of_focals():  # oracle 33
     logit = torch.tensor([[0.7]], dtype=torch.float64)
     mixed = focal_loss(logit, torch.full_like(logit, 0.3))

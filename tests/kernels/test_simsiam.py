@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from kernels.blocks.knn_probe import knn_auc, knn_scores
+from kernels.blocks.pretraining import keep_norm_statistics
 from kernels.blocks.simsiam import (
     SimSiam,
     effective_rank,
@@ -42,6 +43,18 @@ def test_parameter_counts():  # oracle 24
     assert parameters(projection_head(1280, 2048, 2048)) == 11_018_240
     assert parameters(projection_head(1280, 1280, 2048)) == 5_903_360
     assert parameters(prediction_head(2048, 512)) == 2_100_224
+
+
+def test_norms_that_keep_their_statistics_do_not_move():  # oracle 27
+    films = (torch.arange(16.0) + 10).view(4, 1, 2, 2)
+    moving, kept = nn.BatchNorm2d(1), nn.Sequential(nn.BatchNorm2d(1))
+    moving.train()(films)
+    assert float(moving.running_mean) == pytest.approx(1.75)
+    assert float(moving.running_var) == pytest.approx(3.1666666667)
+    keep_norm_statistics(kept.train())
+    kept(films)
+    assert (float(kept[0].running_mean), float(kept[0].running_var)) == (0.0, 1.0)
+    assert kept[0].weight.requires_grad  # scales and shifts still learn
 
 
 def test_projections_are_standardised_and_predictions_are_not():
