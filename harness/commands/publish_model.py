@@ -16,7 +16,7 @@ from pathlib import Path
 
 from harness.commands.pull import pull
 from harness.errors import ConfigError, PushRejected
-from harness.records import Handle, Run, RunState, slugify, text_digest, to_json
+from harness.records import Handle, Run, RunSpec, RunState, slugify, text_digest, to_json
 from harness.registry import competition_by_slug, did_you_mean
 from harness.remote import Upload
 from harness.settings import choose_profile
@@ -51,7 +51,7 @@ class Publication:
 
 
 def choose_run(bench: Workbench, name: str) -> Run:
-    """A run by id, or the newest complete and pulled one of a strategy in this profile.
+    """A run by id, or a strategy's newest complete and pulled one in this profile, plain if there is one.
 
     Raises:
         ConfigError: There is none.
@@ -79,7 +79,8 @@ def choose_run(bench: Workbench, name: str) -> Run:
             f"No run of {name!r} in profile {profile!r} is complete and pulled.",
             "First: harness pull; or name another --profile.",
         )
-    return fitting[-1]
+    plain = [run for run in fitting if run.spec == RunSpec(name, profile=profile)]
+    return (plain or fitting)[-1]
 
 
 def check_deadline(bench: Workbench, run: Run, now: datetime) -> None:
