@@ -18,6 +18,16 @@ SECOND = (
 ).replace('"quick.bin").write_bytes(b"w" * 1000)', '"second.bin").write_bytes(found + b"2")')
 
 
+# Stops at its time budget once, half-way, and goes on from what it left.
+HALVES = (
+    "if writer.session.number == 1:\n"
+    "    writer.session.path('half.txt').write_text('the first half')\n"
+    "    writer.session.worked()\n"
+    "    writer.session.check('its first half')\n"
+    "assert writer.session.path('half.txt').read_text() == 'the first half'\n" + QUICK_PIPELINE
+)
+
+
 @pytest.fixture(scope="module")
 def chained(joined):
     joined.environment["HARNESS_PROFILE"] = "small"
@@ -102,6 +112,38 @@ def test_what_finds_no_free_session_is_queued_and_leaves_no_trace(chained, local
         assert ("pulled", f"{name}-small-crowd-1") in done
     assert chained.json("queue") == []
     local_kaggle.configure(cpu_sessions=5)
+
+
+def test_a_run_that_hit_its_time_budget_is_taken_up_again(chained, local_kaggle):
+    chained.add_strategy("halves", HALVES)
+    local_kaggle.configure(extra_env={"HARNESS_BUDGET_MINUTES": "0"})
+    try:
+        chained.run("push", "halves")
+        report = chained.json("tick", "--follow")
+    finally:
+        local_kaggle.configure(extra_env={})
+    assert ("resumes", "halves-small-1") in kinds(report)
+    first, second = [r for r in chained.json("runs") if r["spec"]["strategy"] == "halves"]
+    assert "its first half" in first["unfinished"]
+    assert (second["unfinished"], second["kernel"]["version"]) == (None, 2)
+    assert second["score_mean_fold"] is not None
+    folder = chained.folder / ".harness" / "runs" / "halves-small-2"
+    metadata = json.loads((folder / "kernel-metadata.json").read_text())
+    assert metadata["kernel_sources"] == ["local/masked-xray-halves-small"]
+
+
+def test_a_notebook_predicts_what_its_script_predicts(chained):
+    chained.run("push", "quick", "--notebook")
+    report = chained.json("tick", "--follow")
+    assert ("pulled", "quick-small-notebook-1") in kinds(report)
+    runs = chained.folder / ".harness" / "runs"
+    script, notebook = (
+        (runs / name / "outputs" / "test_predictions.csv").read_bytes()
+        for name in ("quick-small-1", "quick-small-notebook-1")
+    )
+    assert script == notebook
+    cells = json.loads((runs / "quick-small-notebook-1" / "notebook.ipynb").read_text())["cells"]
+    assert cells[0]["cell_type"] == "markdown"
 
 
 def test_a_failed_upstream_is_told_once_and_what_needs_it_stays_queued(chained):
