@@ -162,6 +162,18 @@ def test_every_space_is_mixed_as_the_blend_mixes_it(space, member, drawn, tmp_pa
     assert manifest_faults(manifest) == []
 
 
+def test_where_the_metric_wants_decisions_they_are_written_as_0_and_1(
+    member, drawn, tmp_path, monkeypatch
+):
+    config, expected = blend(member, "prob")
+    limit = float(np.median(expected))
+    working, rows = infer(
+        replace(config, thresholds=(limit,), fallback=(1.0,)), member, tmp_path, drawn, monkeypatch
+    )
+    np.testing.assert_array_equal(list(rows.values()), expected >= limit)
+    assert ",1\n" in (working / SUBMISSION_FILE).read_text()
+
+
 def test_a_film_that_cannot_be_read_gets_the_fallback_and_is_told(
     member, drawn, tmp_path, monkeypatch, capsys
 ):
