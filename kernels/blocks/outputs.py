@@ -391,19 +391,8 @@ class OutputWriter:
             rows.append((name, seed, fold, *row))
 
     def _of_classes(self, predictions: np.ndarray) -> np.ndarray:
-        """Predictions whose rows sum to 1 where targets are classes; as they are where not.
-
-        Pipelines predict one probability for each target. Of classes, one against the rest, that is as
-        much as the metric takes: it divides rows by their sum itself.
-        """
-        if not self.competition.exclusive:
-            return predictions
-        table = np.asarray(predictions, dtype=np.float64)
-        width = len(self.competition.target_columns)
-        totals = table.sum(axis=1, keepdims=True)
-        # A row of zeros says nothing about any class.
-        even = np.full_like(table, 1.0 / width)
-        return np.divide(table, totals, out=even, where=totals > 0)
+        """Predictions whose rows sum to 1 where targets are classes; as they are where not."""
+        return rows_of_classes(predictions) if self.competition.exclusive else predictions
 
     def _columns(self, ids: Sequence[str], values: np.ndarray, what: str) -> list[list[float]]:
         """Values as N lists of K finite floats, or an error that names the fault."""
@@ -418,6 +407,19 @@ class OutputWriter:
             raise ValueError(f"{what} hold NaN or inf (first: {first})")
         rows: list[list[float]] = table.tolist()
         return rows
+
+
+def rows_of_classes(predictions: np.ndarray) -> np.ndarray:
+    """Predictions of classes, (N, K), with rows that sum to 1.
+
+    Pipelines predict one probability for each target. Of classes, one against the rest, that is as
+    much as the metric takes: it divides rows by their sum itself.
+    """
+    table = np.asarray(predictions, dtype=np.float64)
+    totals = table.sum(axis=1, keepdims=True)
+    # A row of zeros says nothing about any class.
+    even = np.full_like(table, 1.0 / table.shape[1])
+    return np.divide(table, totals, out=even, where=totals > 0)
 
 
 def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 
 from kernels.blocks.entry import library_versions, say, tune_allocator
 from kernels.blocks.images import load_images
-from kernels.blocks.outputs import write_rows
+from kernels.blocks.outputs import rows_of_classes, write_rows
 from kernels.blocks.paths import KagglePaths, find_competition, find_run_output, kaggle_paths
 from kernels.blocks.predictors import predict_member
 from kernels.blocks.seed import seed_everything, worker_count
@@ -111,7 +111,7 @@ def run(
     films = TestFilms(list(tables.test["path"]), paths.temp / "images")
 
     predicting = time.monotonic()
-    mixed, notes = mix_members(config, films, folders)
+    mixed, notes = mix_members(config, competition, films, folders)
     seconds = time.monotonic() - predicting
     answers = np.tile(np.array(config.fallback), (len(ids), 1))
     answers[films.readable] = mixed
@@ -141,7 +141,7 @@ def run(
 
 
 def mix_members(
-    config: InferenceConfig, films: TestFilms, folders: dict[str, Path]
+    config: InferenceConfig, competition: Competition, films: TestFilms, folders: dict[str, Path]
 ) -> tuple[np.ndarray, list[dict[str, Any]]]:
     """The blend over the readable films, (M, K), and what each member took.
 
@@ -155,6 +155,8 @@ def mix_members(
         for _, _, probs in predict_member(
             member.config, folders[member.name], films.load, config.device
         ):
+            if competition.exclusive:
+                probs = rows_of_classes(probs)
             one = np.zeros(len(probs), dtype=int)  # a single model at a time: ranks inside it
             columns.append(to_space(probs, config.space, one, one))
         column = np.stack(columns).mean(axis=0)
