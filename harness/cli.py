@@ -3,6 +3,7 @@
 Imports are inside the commands, so that ``harness --help`` loads neither torch, pandas nor kaggle.
 """
 
+import contextlib
 import difflib
 import logging
 import os
@@ -54,6 +55,11 @@ class Program(Ordered):
             # The workspace's kernels/ is imported by name: one of another version may lack something.
             if not (error.name or "").startswith("kernels"):
                 raise
+            if error.name == "kernels":  # there is none: not a matter of versions
+                click.echo(
+                    f"{click.style('error:', fg='red', bold=True)} {no_workspace()}", err=True
+                )
+                ctx.exit(1)
             click.echo(
                 f"{click.style('error:', fg='red', bold=True)} The kernels/ folder of this workspace does "
                 f"not fit this harness ({error}). Bring it to version {__version__}, or run the harness "
@@ -189,6 +195,28 @@ def main(verbose: bool) -> None:
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO if verbose else logging.WARNING, format="%(message)s"
     )
+    use_workspace()
+
+
+def use_workspace() -> None:
+    """Make the kernels package of the workspace around the working directory the importable one.
+
+    Before any command's own imports: they name it. Where there is none, the command says so itself.
+    """
+    from harness.settings import activate_workspace, find_workspace
+
+    with contextlib.suppress(ConfigError, OSError):
+        activate_workspace(find_workspace(Path.cwd()))
+
+
+def no_workspace() -> str:
+    """What is to be said where there is no workspace."""
+    from harness.settings import find_workspace
+
+    try:
+        return f"{find_workspace(Path.cwd())} has no kernels package that can be imported."
+    except (ConfigError, OSError) as error:
+        return str(error)
 
 
 @main.command()
@@ -220,6 +248,12 @@ def demo(
       harness demo --data ../xray --profile cpu
       harness demo --data ../xray --solution answers.csv --strategy features_lr
     """
+    if not any(Path.cwd().iterdir()):
+        from harness.commands.init import init as run_init
+
+        run_init(Path.cwd())
+        use_workspace()
+        click.echo("This folder is empty: made it a workspace.", err=True)
     from harness.commands.demo import DEMO_STRATEGIES, check_strategies
     from harness.commands.demo import demo as run_demo
     from harness.settings import load_settings
@@ -251,6 +285,7 @@ def demo(
                 "submission": result.blend.submission,
                 "csv": result.blend.csv,
                 "folder": result.folder,
+                "report": result.report,
                 "seconds": result.seconds,
             }
         )
@@ -315,6 +350,8 @@ def print_demo(result: Any, profile: str) -> None:
         "other folds."
     )
     click.echo(f"Submission: {result.blend.csv}\nEverything else: {result.folder}")
+    if result.report is not None:
+        click.echo(f"Look at it in a browser: {result.report}")
     click.echo(
         "\nNext, with your own data:\n"
         "  harness local competition add FOLDER\n"

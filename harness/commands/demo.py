@@ -6,7 +6,7 @@ submission limit; only the blended CSV and its record stay outside of it, in sub
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from harness.commands.blend_and_submit import (
 from harness.commands.local import add_competition
 from harness.commands.pull import pull
 from harness.commands.push import PushResult, Waiting, push
+from harness.commands.report import write_report
 from harness.commands.watch import follow
 from harness.errors import HarnessError
 from harness.records import Run, RunSpec, RunState, Submission
@@ -54,6 +55,7 @@ class DemoResult:
     blend: BlendAndSubmitResult
     folder: Path
     seconds: float
+    report: Path | None = None  # the HTML page; None when it could not be made
 
 
 def demo(
@@ -115,7 +117,18 @@ def demo(
             # A demo of one strategy "blends" what that strategy has submitted already.
             options=Options(reuse_identical=True),
         )
-    return DemoResult(rows, blended, folder, time.monotonic() - started)
+        page = _report(bench, profile)
+    return DemoResult(rows, blended, folder, time.monotonic() - started, page)
+
+
+def _report(bench: Workbench, profile: str) -> Path | None:
+    """The HTML report beside the demo's state; a demo does not fail for want of it."""
+    bench.settings = replace(bench.settings, profile=profile)  # whose runs are compared
+    try:
+        return write_report(bench).path
+    except (HarnessError, OSError) as error:
+        bench.progress(f"no report: {error}")
+        return None
 
 
 def _row(bench: Workbench, run: Run) -> DemoRow:

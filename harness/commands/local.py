@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 from harness.emulator import CompetitionSpec, State, faults
 from harness.errors import ConfigError
 from harness.settings import Settings, load_settings
-from kernels.config import Competition
 
 if TYPE_CHECKING:
     from harness.emulator import Endpoint, Server
+    from kernels.config import Competition  # no workspace is needed with --state
 
 
 class Where(Protocol):
@@ -123,7 +123,7 @@ def describe_competition(
 GRADER_METRICS = {"multiclass_log_loss": "log_loss", "macro_auc": "auc"}
 
 
-def _spec(competition: Competition) -> CompetitionSpec:
+def _spec(competition: "Competition") -> CompetitionSpec:
     return CompetitionSpec(
         slug=competition.slug,
         title=competition.title,
@@ -171,7 +171,7 @@ def _check_layout(folder: Path) -> None:
 
 def add_competition(
     settings: Where,
-    competition: Competition | CompetitionSpec,
+    competition: "Competition | CompetitionSpec",
     folder: Path,
     solution: Path | None,
     hidden_test: Path | None = None,

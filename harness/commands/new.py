@@ -148,6 +148,7 @@ def _test_values(layout: Layout) -> dict[str, str]:
     return {
         "label_values": values,
         "label_header": header,
+        "unlabelled_entry": f', "{layout.unlabelled}"' if layout.unlabelled else "",
         "group_value": ', f"g{number}"' if layout.group else "",
         "group_header": f', "{layout.group}"' if layout.group else "",
     }

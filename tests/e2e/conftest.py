@@ -2,11 +2,9 @@
 
 import os
 import shutil
-import subprocess
-from pathlib import Path
 
 import pytest
-from e2e_tools import PLANTED, QUICK_PIPELINE, ROOT, Workspace
+from e2e_tools import PLANTED, QUICK_PIPELINE, ROOT, Workspace, stop_kernels
 
 from harness.synthetic import draw_competition
 
@@ -39,11 +37,6 @@ def workspace(tmp_path_factory) -> Workspace:
     made.add_strategy("quick", QUICK_PIPELINE)
     yield made
     stop_kernels(folder)
-
-
-def stop_kernels(folder: Path) -> None:
-    """End what a failed test may have left running."""
-    subprocess.run(["pkill", "-f", str(folder)], check=False)
 
 
 @pytest.fixture(scope="module")

@@ -72,3 +72,8 @@ for fold in range(2):
     writer.add_test(test_ids, 0, fold, rng.random(len(test_ids)))
 writer.checkpoint_path("quick.bin").write_bytes(b"w" * 1000)
 """
+
+
+def stop_kernels(folder: Path) -> None:
+    """End what a failed test may have left running."""
+    subprocess.run(["pkill", "-f", str(folder)], check=False)
