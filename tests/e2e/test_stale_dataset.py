@@ -98,7 +98,7 @@ def test_a_kernel_on_a_stale_dataset_stops_within_a_minute_and_names_both(
 def test_a_thin_script_runs_the_mounted_code_and_nothing_else(packed, local_kaggle, tmp_path):
     text = packed.run("render", "mounted", "--profile", "small", "--bundle", "dataset").stdout
     assert "def find_pairs" not in text
-    assert len(text) < 12_000
+    assert len(text) < 40_000  # of more than 200,000 in one script
     packed.run("push", "mounted", "--profile", "small", "--bundle", "dataset", "--tag", "thin")
     packed.run("watch", "--follow")
     run = packed.json("runs")[-1]
