@@ -93,9 +93,10 @@ def missing_requirements(source: str, declared: Iterable[str] = ()) -> list[str]
     """What a script needs and the image lacks, as requirements, sorted.
 
     Args:
-        declared: The strategy's own ``packages``; a version given there counts.
+        declared: The strategy's own ``packages``: names to import or to install; a version counts.
     """
-    wanted = {requirement_name(item): item for item in declared}
+    known = [IMPORT_DISTRIBUTIONS.get(item.strip(), item) for item in declared]
+    wanted = {requirement_name(item): item for item in known}
     for module in imported_modules(source):
         name = distribution_of(module)
         wanted.setdefault(name, name)

@@ -60,11 +60,12 @@ def check(bench: Workbench, names: Sequence[str] = ()) -> Iterator[Line]:
     """
     workspace = bench.settings.workspace
     strategies = [load_strategy(workspace, name) for name in names] or load_strategies(workspace)
-    signed_in = yield from _account(bench)
+    profile, _ = choose_profile(bench.settings)
+    machines = {_machine(item.accelerator, profile) for item in strategies}
+    signed_in = yield from _account(bench, machines)
     if not signed_in:
         return
-    profile, _ = choose_profile(bench.settings)
-    yield from _sessions(bench, strategies, profile)
+    yield from _sessions(bench, machines)
     competitions = {
         name: load_competition(workspace, name)
         for name in dict.fromkeys(item.competition for item in strategies)
@@ -78,7 +79,7 @@ def check(bench: Workbench, names: Sequence[str] = ()) -> Iterator[Line]:
 # ---- the account ---------------------------------------------------------------------------------
 
 
-def _account(bench: Workbench) -> Generator[Line, None, bool]:
+def _account(bench: Workbench, machines: set[str]) -> Generator[Line, None, bool]:
     """Credentials and quota; returns whether the remote knows us."""
     try:
         quota = bench.remote.accelerator_quota()
@@ -90,15 +91,15 @@ def _account(bench: Workbench) -> Generator[Line, None, bool]:
     remote = bench.settings.remote
     yield Line("account", "credentials", OK, f"{bench.owner} on {remote}")
     for name in ("gpu", "tpu"):
+        if name not in machines:
+            continue
         if name not in quota:
-            hours = WEEKLY_HOURS[name]
-            if name == "gpu":
-                fact = f"the service tells none; usually {hours:.0f} h a week"
-                yield Line("account", "GPU quota", NOTE, fact)
+            fact = f"the service tells none; usually {WEEKLY_HOURS[name]:.0f} h a week"
+            yield Line("account", f"{name.upper()} quota", NOTE, fact)
             continue
         used, allowed = quota[name]
         left = (allowed - used) / 3600
-        state = OK if left >= 1 else (NOTE if name == "tpu" else FAIL)
+        state = OK if left >= 1 else FAIL
         yield Line(
             "account",
             f"{name.upper()} quota",
@@ -109,17 +110,16 @@ def _account(bench: Workbench) -> Generator[Line, None, bool]:
     return True
 
 
-def _sessions(bench: Workbench, strategies: Sequence[Strategy], profile: str) -> Iterator[Line]:
+def _sessions(bench: Workbench, machines: set[str]) -> Iterator[Line]:
     """Free sessions by the runs that the ledger knows: the API tells of no others."""
     accelerators = {
         item.name: item.accelerator for item in load_strategies(bench.settings.workspace)
     }
-    wanted = {_machine(item.accelerator, profile) for item in strategies}
     used = [
         _machine(accelerators.get(run.spec.strategy, "cpu"), run.spec.profile)
         for run in bench.ledger.open_runs(bench.settings.remote)
     ]
-    for machine in sorted(wanted):
+    for machine in sorted(machines):
         limit = CONCURRENT_SESSIONS[machine]
         free = limit - used.count(machine)
         fact = f"{max(free, 0)} of {limit} free ({used.count(machine)} open here)"
