@@ -93,7 +93,8 @@ def train_side_by_side(
         BudgetSpent: Some folds are left; each worker saved what it had.
         RuntimeError: A worker failed (its reason is told); the others were ended.
     """
-    assert session.may_start_workers  # a worker that starts workers never ends
+    if WORKER_VARIABLE in os.environ or not session.may_start_workers:
+        raise RuntimeError("a worker must not start workers: they would start others without end")
     session.check("the folds")
     session.path("")  # workers find the folder there
     count = min(len(processes), len(cells))

@@ -1,6 +1,7 @@
 """A session knows its budget, finds what an earlier one left, and takes up nothing that does not fit."""
 
 import json
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from kernels.blocks.session import (
     unfinished_runs,
 )
 from kernels.blocks.tables import Tables
+from kernels.blocks.workers import WORKER_VARIABLE, FoldProcess, ShareDone, train_side_by_side
 from kernels.config import Competition, FeaturesConfig
 from kernels.contract import BUDGET_VARIABLE, MANIFEST_FILE, RESUME_FOLDER, resume_key
 
@@ -179,6 +181,32 @@ def test_no_session_ends_before_it_has_finished_something():
     session.worked()
     with pytest.raises(BudgetSpent, match="the start"):
         session.check("the start")
+
+
+def test_a_worker_trains_its_share_and_never_starts_workers(tmp_path, monkeypatch):
+    paths = folders(tmp_path)
+    started = []
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: started.append(1))
+    script = tmp_path / "script.py"
+    session = RunSession(paths.working / RESUME_FOLDER, script=script, share=((0, 1),))
+    writer = OutputWriter(COMPETITION, paths, session)
+    rows = np.arange(4)
+    cells = [(0, fold, rows, rows) for fold in range(3)]
+    two = [FoldProcess("a", {}), FoldProcess("b", {})]
+    seen = []
+
+    def train() -> None:
+        seen.extend(fold for _, fold, _, _ in writer.folds(cells, two))
+
+    with pytest.raises(ShareDone):
+        train()
+    assert seen == [1]
+    with pytest.raises(RuntimeError, match="must not start workers"):
+        train_side_by_side(session, [(0, 0), (0, 1)], two)
+    monkeypatch.setenv(WORKER_VARIABLE, '{"cells": []}')
+    with pytest.raises(RuntimeError, match="must not start workers"):
+        train_side_by_side(RunSession(paths.working, script=script), [(0, 0), (0, 1)], two)
+    assert started == []
 
 
 def test_the_key_moves_with_whatever_decides_the_result():
