@@ -69,7 +69,7 @@ SLUG = "masked-xray-challenge"
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory) -> Path:
+def package(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("workspace")
     shutil.copytree(
         ROOT / "kernels", folder / "kernels", ignore=shutil.ignore_patterns("__pycache__")
@@ -141,10 +141,10 @@ def manifest_of(working: Path) -> dict:
 
 
 @pytest.fixture(scope="module")
-def whole(workspace, data, tmp_path_factory) -> Path:
+def whole(package, data, tmp_path_factory) -> Path:
     """The working folder of a run in one go."""
     folder = tmp_path_factory.mktemp("whole")
-    script = write_script(folder, workspace, "noise")
+    script = write_script(folder, package, "noise")
     done = run_script(script, make_root(folder / "kaggle", data))
     for part in (
         "inputs: 32 labelled, 24 unlabelled, 12 test",
@@ -155,10 +155,8 @@ def whole(workspace, data, tmp_path_factory) -> Path:
     return folder / "kaggle" / "working"
 
 
-def test_sessions_that_mount_each_other_end_in_the_bits_of_one_run(
-    workspace, data, whole, tmp_path
-):
-    script = write_script(tmp_path, workspace, "noise")
+def test_sessions_that_mount_each_other_end_in_the_bits_of_one_run(package, data, whole, tmp_path):
+    script = write_script(tmp_path, package, "noise")
     earlier, sessions = None, 0
     while True:
         sessions += 1
@@ -178,19 +176,19 @@ def test_sessions_that_mount_each_other_end_in_the_bits_of_one_run(
     assert json.loads((earlier / "metrics.json").read_text())["sessions"] == 4
 
 
-def test_an_unfinished_run_of_another_experiment_stops_at_once(workspace, data, tmp_path):
-    first = write_script(tmp_path / "a", workspace, "noise")
+def test_an_unfinished_run_of_another_experiment_stops_at_once(package, data, tmp_path):
+    first = write_script(tmp_path / "a", package, "noise")
     root = make_root(tmp_path / "kaggle1", data)
     run_script(first, root, HARNESS_BUDGET_MINUTES="0")
-    other = write_script(tmp_path / "b", workspace, "noise", ("folds.seeds", (1,)))
+    other = write_script(tmp_path / "b", package, "noise", ("folds.seeds", (1,)))
     second = make_root(tmp_path / "kaggle2", data, root / "working")
     done = run_script(other, second, ok=False)
     assert done.returncode == 1
     assert "cannot be continued: its spec differs" in done.stderr
 
 
-def test_folds_side_by_side_predict_what_one_process_does(workspace, data, whole, tmp_path):
-    script = write_script(tmp_path, workspace, "noise", ("folds.parallel", 2))
+def test_folds_side_by_side_predict_what_one_process_does(package, data, whole, tmp_path):
+    script = write_script(tmp_path, package, "noise", ("folds.parallel", 2))
     done = run_script(script, make_root(tmp_path / "kaggle", data))
     working = tmp_path / "kaggle" / "working"
     same_predictions(working, whole)
@@ -202,8 +200,8 @@ def test_folds_side_by_side_predict_what_one_process_does(workspace, data, whole
     assert manifest_of(working)["complete"] is True
 
 
-def test_a_budget_ends_workers_too_and_nothing_they_did_is_lost(workspace, data, whole, tmp_path):
-    script = write_script(tmp_path, workspace, "noise", ("folds.parallel", 2))
+def test_a_budget_ends_workers_too_and_nothing_they_did_is_lost(package, data, whole, tmp_path):
+    script = write_script(tmp_path, package, "noise", ("folds.parallel", 2))
     root = make_root(tmp_path / "kaggle1", data)
     run_script(script, root, HARNESS_BUDGET_MINUTES="0")
     resume = resume_of(manifest_of(root / "working"))
@@ -215,8 +213,8 @@ def test_a_budget_ends_workers_too_and_nothing_they_did_is_lost(workspace, data,
     same_predictions(second / "working", whole)
 
 
-def test_a_worker_that_fails_ends_the_run_with_its_reason(workspace, data, tmp_path):
-    script = write_script(tmp_path, workspace, "noise", ("folds.parallel", 2))
+def test_a_worker_that_fails_ends_the_run_with_its_reason(package, data, tmp_path):
+    script = write_script(tmp_path, package, "noise", ("folds.parallel", 2))
     root = make_root(tmp_path / "kaggle", data)
     done = run_script(script, root, ok=False, TEST_FAILS="1")
     assert done.returncode == 1
@@ -227,8 +225,8 @@ def test_a_worker_that_fails_ends_the_run_with_its_reason(workspace, data, tmp_p
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_no_worker_outlives_its_run(workspace, data, tmp_path, how):
-    script = write_script(tmp_path, workspace, "noise", ("folds.parallel", 2))
+def test_no_worker_outlives_its_run(package, data, tmp_path, how):
+    script = write_script(tmp_path, package, "noise", ("folds.parallel", 2))
     root = make_root(tmp_path / "kaggle", data)
     process = subprocess.Popen(
         [sys.executable, str(script)],
@@ -283,3 +281,33 @@ def test_a_network_in_two_processes_and_in_sessions_gives_the_same_bits(name, da
             break
     assert number >= 2
     same_predictions(earlier, serial / "working")
+
+
+STOPS_EARLY = """
+writer.session.budget_s, writer.session.keeps = 0.0, True
+targets = tables.labelled["label"].to_numpy()
+ids = tables.labelled["id"].to_numpy()
+folds = assign_folds(targets, np.arange(len(ids)), 2, 0)
+cells = [(0, fold, np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)) for fold in (0, 1)]
+for seed, fold, _, held in writer.folds(cells):
+    writer.add_oof(ids[held].tolist(), seed, fold, targets[held], np.full(len(held), 0.5))
+    writer.add_test(tables.test["id"].tolist(), seed, fold, np.full(len(tables.test), 0.5))
+"""
+
+
+def test_pull_takes_an_unfinished_run_for_what_it_is(joined):
+    joined.add_strategy("stops_early", STOPS_EARLY)
+    joined.run("push", "stops_early", "--profile", "small")
+    joined.run("watch", "--follow")
+    pulled = joined.run("pull").stdout
+    assert (
+        "stops_early-small-1: unfinished, 1 of 2 folds done; stopped at its time budget" in pulled
+    )
+    (run,) = [r for r in joined.json("runs") if r["spec"]["strategy"] == "stops_early"]
+    assert run["state"] == "COMPLETE"
+    assert run["score_mean_fold"] is None
+    assert run["unfinished"].endswith("seed 0 fold 1")
+    assert not list((joined.folder / ".harness").rglob("stops_early*/outputs/resume/*"))
+    refused = joined.run("blend-and-submit", "--profile", "small", "--dry-run", ok=False)
+    assert refused.returncode == 1
+    assert "There are no pulled runs yet" in refused.stderr
