@@ -837,6 +837,7 @@ def status(remote: str | None, profile: str | None, as_json: bool) -> None:
         click.echo(f"remote {result.remote}, profile {result.profile} ({result.profile_reason})")
         click.echo(
             f"runs: {result.open} open, {result.to_pull} to pull, {result.pulled} pulled, {result.failed} failed"
+            + (f", {result.queued} queued (harness queue)" if result.queued else "")
         )
         if result.best is not None:
             click.echo(

@@ -199,8 +199,27 @@ def source_handle(run: Run, pinned: bool) -> str:
 
 
 def mounts_of(bench: Workbench, runs: Sequence[Run]) -> tuple[list[str], list[DatasetBuild]]:
-    """How outputs of runs get into a kernel: kernel sources, or datasets to publish, as the setting says."""
-    if bench.settings.chain == "dataset":
-        return [], [output_dataset(bench, run) for run in runs]
-    pinned = bench.settings.chain == "pinned"
-    return [source_handle(run, pinned) for run in runs], []
+    """How outputs of runs get into a kernel: kernel sources, or datasets to publish, as the setting says.
+
+    A kernel's source is its newest version: the output of an earlier one comes as a dataset all the same.
+    """
+    chain = bench.settings.chain
+    packed = [
+        run
+        for run in runs
+        if chain == "dataset" or (chain == "kernel" and is_superseded(bench, run))
+    ]
+    return (
+        [source_handle(run, chain == "pinned") for run in runs if run not in packed],
+        [output_dataset(bench, run) for run in packed],
+    )
+
+
+def is_superseded(bench: Workbench, run: Run) -> bool:
+    """Whether a later version of a run's kernel has ended well, or may yet."""
+    return any(
+        other.kernel.slug == run.kernel.slug
+        and (other.kernel.version or 0) > (run.kernel.version or 0)
+        and other.state not in ENDED_BADLY
+        for other in bench.ledger.runs(run.remote)
+    )

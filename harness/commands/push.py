@@ -216,7 +216,8 @@ def push_or_queue(
     spec, gpu = draft.build.spec, bool(draft.build.metadata["enable_gpu"])
     waits = True
     try:
-        item = prepare(bench, spec)
+        final = draft.strategy.needs or unfinished_run(bench, spec)
+        item = prepare(bench, spec) if final else draft
         if gpu in full and not _is_there(bench, item, force):
             reason = full[gpu]
         else:

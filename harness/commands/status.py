@@ -21,6 +21,7 @@ class Status:
     best: Run | None
     submissions: tuple[Submission, ...]
     next_step: str
+    queued: int = 0  # pushes that wait for another run or a free session
 
 
 def status(bench: Workbench) -> Status:
@@ -37,7 +38,10 @@ def status(bench: Workbench) -> Status:
     fitting = [run for run in scored if run.spec.profile == profile and run.spec.is_comparable()]
     newest = max((run.pulled_at or "" for run in fitting), default="")
     submitted = max((item.created_at for item in submissions), default="")
-    if open_runs:
+    queued = bench.ledger.queue(bench.settings.remote)
+    if queued:
+        next_step = "harness tick --follow"
+    elif open_runs:
         next_step = "harness watch --follow"
     elif unpulled:
         next_step = "harness pull"
@@ -58,4 +62,5 @@ def status(bench: Workbench) -> Status:
         best=max(scored, key=lambda run: run.score_mean_fold or 0.0, default=None),
         submissions=submissions,
         next_step=next_step,
+        queued=len(queued),
     )

@@ -52,6 +52,7 @@ def test_a_push_brings_along_what_it_starts_from_and_tick_carries_it_to_the_end(
     assert results[0]["run"]["run_id"] == "quick-small-1"
     assert "quick-small-1 is queued" in results[1]["queued"]["reason"]
     assert [item["spec"]["strategy"] for item in chained.json("queue")] == ["second"]
+    assert chained.json("status")["next_step"] == "harness tick --follow"
     report = chained.json("tick", "--follow")
     done = kinds(report)
     assert done.index(("pulled", "quick-small-1")) < done.index(("pushed", "second-small-1"))

@@ -89,6 +89,18 @@ def test_a_failed_upstream_is_not_waited_for(bench):
     assert not caught.value.waits
 
 
+def test_the_output_of_an_earlier_version_comes_as_a_dataset(bench, monkeypatch):
+    monkeypatch.setattr(chain, "output_dataset", lambda _, run: f"packed {run.run_id}")
+    first = add_run(bench, spec("a"), RunState.COMPLETE)
+    first = bench.ledger.update_run(first.run_id, version=1)
+    assert chain.mounts_of(bench, [first]) == (["me/a-cpu"], [])
+    second = add_run(bench, spec("a"), RunState.RUNNING)
+    second = bench.ledger.update_run(second.run_id, version=2)
+    assert chain.mounts_of(bench, [first, second]) == (["me/a-cpu"], ["packed a-cpu-1"])
+    bench.ledger.update_run(second.run_id, state=RunState.ERROR)
+    assert chain.mounts_of(bench, [first]) == (["me/a-cpu"], [])
+
+
 def test_the_queue_keeps_its_order_and_a_place_in_it(bench):
     ledger = bench.ledger
     for name, reason in (("a", "full"), ("b", "waits"), ("a", "still full")):
