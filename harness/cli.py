@@ -22,7 +22,7 @@ from harness.cli_chain import (
     inference_options,
     push_inference_kernel,
 )
-from harness.cli_common import bench_for, bundle_option, common_options
+from harness.cli_common import bench_for, bundle_option, common_options, complete_strategies
 from harness.cli_doctor import DOCTOR_COMMANDS
 from harness.cli_local import Ordered, local
 from harness.cli_new import NEW_COMMANDS
@@ -402,7 +402,7 @@ def strategies(remote: str | None, profile: str | None, as_json: bool) -> None:
 
 
 @main.command()
-@click.argument("names", nargs=-1, metavar="STRATEGY...")
+@click.argument("names", nargs=-1, metavar="STRATEGY...", shell_complete=complete_strategies)
 @click.option("--all", "all_", is_flag=True, help="Every strategy of the workspace.")
 @click.option("--force", is_flag=True, help="Start a new version of what runs or has run already.")
 @inference_options
@@ -596,7 +596,7 @@ def print_state(run: "Run") -> None:
 
 
 @main.command()
-@click.argument("names", nargs=-1, metavar="[STRATEGY|RUN]...")
+@click.argument("names", nargs=-1, metavar="[STRATEGY|RUN]...", shell_complete=complete_strategies)
 @click.option("--checkpoints", is_flag=True, help="Fetch model checkpoints too.")
 @common_options
 def pull(
@@ -670,7 +670,7 @@ def pull(
 
 
 @main.command("dry-run")
-@click.argument("name", metavar="STRATEGY")
+@click.argument("name", metavar="STRATEGY", shell_complete=complete_strategies)
 @spec_options
 @common_options
 def dry_run(
@@ -725,7 +725,7 @@ def dry_run(
 
 
 @main.command()
-@click.argument("name", metavar="STRATEGY")
+@click.argument("name", metavar="STRATEGY", shell_complete=complete_strategies)
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="A folder for script and metadata."
 )

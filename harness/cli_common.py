@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -24,6 +25,18 @@ bundle_option = click.option(
     expose_value=False,
     help="dataset: a thin script that imports the published code dataset. Default: all in the script.",
 )
+
+
+def complete_strategies(_: click.Context, __: click.Parameter, begun: str) -> list[str]:
+    """Names of the workspace's strategies for the shell; files are looked at, nothing is imported."""
+    from harness.errors import ConfigError
+    from harness.settings import find_workspace
+
+    try:
+        files = sorted((find_workspace(Path.cwd()) / "kernels" / "strategies").glob("[a-z]*.py"))
+    except (ConfigError, OSError):
+        return []
+    return [path.stem for path in files if path.stem.startswith(begun)]
 
 
 def common_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from harness.cli_common import bench_for, common_options
+from harness.cli_common import bench_for, common_options, complete_strategies
 from harness.cli_local import Ordered
 from harness.errors import ConfigError
 
@@ -102,7 +102,13 @@ def new_competition(
 
 @new.command("strategy")
 @click.argument("name")
-@click.option("--like", required=True, metavar="STRATEGY", help="What it begins as.")
+@click.option(
+    "--like",
+    required=True,
+    metavar="STRATEGY",
+    shell_complete=complete_strategies,
+    help="What it begins as.",
+)
 @click.option("--competition", help="Whose data it trains on; by default that of --like.")
 @common_options
 def new_strategy(

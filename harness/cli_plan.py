@@ -2,11 +2,11 @@
 
 import click
 
-from harness.cli_common import bench_for, common_options
+from harness.cli_common import bench_for, common_options, complete_strategies
 
 
 @click.command()
-@click.argument("names", nargs=-1, metavar="[STRATEGY]...")
+@click.argument("names", nargs=-1, metavar="[STRATEGY]...", shell_complete=complete_strategies)
 @click.option("--deadline", help="36h, 2d, or an ISO time in UTC.")
 @click.option(
     "--quota", type=click.FloatRange(0), help="GPU hours of a week; by default Kaggle's 30."
