@@ -6,6 +6,7 @@ labels is looked for beside it, and folders are told by whose images they hold.
 
 import csv
 import importlib
+import json
 import keyword
 import re
 from collections.abc import Sequence
@@ -90,7 +91,8 @@ def new_competition(
     if source is not None:
         folder, slug = find_source(bench, source, slug)
         layout = read_layout(folder)
-        origin = f"Read off {Path(source).name} on {datetime.now(UTC):%Y-%m-%d}: look it over."
+        place = re.sub(r"[^\w .-]", "", Path(source).name)  # it becomes part of a docstring
+        origin = f"Read off {place} on {datetime.now(UTC):%Y-%m-%d}: look it over."
     several = len(layout.targets) > 1
     usual = "multiclass_log_loss" if layout.exclusive else "macro_auc" if several else "auc"
     path = workspace / "kernels" / "competitions" / f"{name}.py"
@@ -99,14 +101,14 @@ def new_competition(
         "title": name.replace("_", " ").title(),
         "origin": origin,
         "slug": slug,
-        "id_column": layout.id_column,
+        "id_column": _text(layout.id_column),
         "targets": _tuple_text(layout.targets),
         "metric": metric or usual,
         "group": _text(layout.group),
-        "positive": "positive" if several else layout.targets[0],
-        "labels_csv": layout.labels_csv,
-        "labelled": layout.labelled,
-        "test": layout.test,
+        "positive": _text("positive" if several else layout.targets[0]),
+        "labels_csv": _text(layout.labels_csv),
+        "labelled": _text(layout.labelled),
+        "test": _text(layout.test),
         "unlabelled": _text(layout.unlabelled),
         "class_column": _text(layout.class_column),
         **_test_values(layout),
@@ -128,18 +130,19 @@ def new_competition(
 
 
 def _text(value: str | None) -> str:
-    return "None" if value is None else f'"{value}"'
+    """A Python literal in double quotes, whatever the text holds; None as it is."""
+    return "None" if value is None else json.dumps(value, ensure_ascii=False)
 
 
 def _tuple_text(values: Sequence[str]) -> str:
-    inner = ", ".join(f'"{value}"' for value in values)
+    inner = ", ".join(map(_text, values))
     return f"({inner},)" if len(values) == 1 else f"({inner})"
 
 
 def _test_values(layout: Layout) -> dict[str, str]:
     """The parts of the test that depend on the layout."""
     if layout.class_column is not None:
-        values, header = "TARGETS[number % len(TARGETS)]", f'"{layout.class_column}"'
+        values, header = "TARGETS[number % len(TARGETS)]", _text(layout.class_column)
     elif layout.exclusive:
         values = "*[int(number % len(TARGETS) == k) for k in range(len(TARGETS))]"
         header = "*TARGETS"
@@ -148,9 +151,9 @@ def _test_values(layout: Layout) -> dict[str, str]:
     return {
         "label_values": values,
         "label_header": header,
-        "unlabelled_entry": f', "{layout.unlabelled}"' if layout.unlabelled else "",
+        "unlabelled_entry": f", {_text(layout.unlabelled)}" if layout.unlabelled else "",
         "group_value": ', f"g{number}"' if layout.group else "",
-        "group_header": f', "{layout.group}"' if layout.group else "",
+        "group_header": f", {_text(layout.group)}" if layout.group else "",
     }
 
 

@@ -142,10 +142,11 @@ def test_from_an_empty_folder_to_a_strategy_of_another_kind_that_renders(workspa
     rows = [
         [f"a{n}", int(n % 3 == 0), int(n % 3 == 1), int(n % 3 == 2), f"p{n // 2}"] for n in range(9)
     ]
-    lay(folder / "data", ["id", "x", "y", "z", "patient"], rows, ["x", "y", "z"])
+    odd = 'y - "odd" \\name'  # a column's name is other people's text
+    lay(folder / "data", ["id", "x", odd, "z", "patient"], rows, ["x", odd, "z"])
     made = json.loads(run("new", "competition", "kinds", "--from", "data", "--json").stdout)
     assert made["facts"] == {
-        "slug": "kinds", "metric": "multiclass_log_loss", "targets": ["x", "y", "z"],
+        "slug": "kinds", "metric": "multiclass_log_loss", "targets": ["x", odd, "z"],
         "labelled": 9, "test": 3, "unlabelled": 3,
     }  # fmt: skip
     run("new", "strategy", "kinds_probe", "--like", "linear_probe", "--competition", "kinds")
