@@ -240,12 +240,12 @@ def test_a_full_disk_while_packing_publishes_nothing(send, remote, monkeypatch):
     assert send("disk-full-pack").version == 1
 
 
-def test_a_lost_answer_is_settled_without_sending_again(send, arm, server):
-    server[1].configure(dataset_delay_s=1.0)
+def test_a_lost_answer_is_settled_without_sending_again(send, arm):
     arm("create-lost-ack")
     with pytest.raises(RemoteUnavailable):
         send("answer-was-lost")
-    done = send("answer-was-lost")  # while the first is still being processed
+    arm("dataset-not-ready", times=3)  # the first is still being processed
+    done = send("answer-was-lost")
     assert (done.version, done.sent) == (1, 0)
 
 
@@ -294,11 +294,12 @@ def test_a_listing_that_comes_late_is_waited_for(send, arm):
     assert send("late-listing").version == 1
 
 
-def test_publishing_without_waiting_is_not_repeated_while_it_goes_on(send, server):
-    server[1].configure(dataset_delay_s=4.0)
+def test_publishing_without_waiting_is_not_repeated_while_it_goes_on(send, arm, server):
     assert send("not-waited-for", wait=False).state == "processing"
+    arm("dataset-not-ready", times=-1)
     again = send("not-waited-for", wait=False)
     assert (again.state, again.sent) == ("processing", 0)
+    faults.clear(server[1])
     assert send("not-waited-for").version == 1
 
 
