@@ -4,6 +4,7 @@ Nothing is asked of the remote, and nothing that is missing or damaged stops the
 outputs cannot be read is a line with its reason.
 """
 
+import contextlib
 import csv
 import importlib
 import json
@@ -22,7 +23,7 @@ from harness.commands.members import read_member
 from harness.commands.plan import plan
 from harness.commands.status import status
 from harness.commands.validation import label_of
-from harness.errors import BlendError, HarnessError
+from harness.errors import BlendError, ConfigError, HarnessError
 from harness.ledger import utc_now
 from harness.members import higher_is_better
 from harness.outputs import RunOutputs
@@ -83,16 +84,26 @@ def write_report(
         path: Where to; by default report.html in the state folder, which git does not see.
         competition: Only this one; None: every competition the ledger knows.
         pictures: Embed films, Grad-CAM maps and neighbour pairs.
+
+    Raises:
+        ConfigError: An unknown competition, or a place that cannot be written.
     """
     started = time.monotonic()
     album = Album() if pictures else Album(left=0)
     report = gather(bench, competition, album)
     path = path or bench.settings.state / REPORT_FILE
-    path.parent.mkdir(parents=True, exist_ok=True)
     data = render_page(report).encode()
     temporary = path.with_name(path.name + ".part")
-    temporary.write_bytes(data)
-    temporary.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise ConfigError(
+            f"{path} cannot be written: {error.strerror}.", "Name another place with -o."
+        ) from error
     return Written(
         path=path.resolve(),
         bytes=len(data),

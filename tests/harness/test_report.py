@@ -17,6 +17,7 @@ from test_ledger import new_run
 from test_report_charts import NASTY, Tags
 
 from harness.commands.report import read_histories, write_report
+from harness.errors import ConfigError
 from harness.records import Handle, RunSpec, RunState, Submission
 from harness.report.page import asset
 from harness.report.pictures import Album, data_uri
@@ -127,6 +128,16 @@ def test_a_workspace_without_runs_says_what_to_do_first(bench, tmp_path):
     assert written.runs == 0
     assert "Nothing has run yet" in text
     assert "harness push" in text
+
+
+def test_a_place_that_cannot_be_written_is_told_and_nothing_is_left_there(bench, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="cannot be written"):
+        write_report(bench, tmp_path / "file" / "r.html")
+    (tmp_path / "folder.html").mkdir()
+    with pytest.raises(ConfigError, match="Name another place"):
+        write_report(bench, tmp_path / "folder.html")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder.html", "state"]
 
 
 def test_one_run_without_a_report_of_its_own_is_enough(bench, tmp_path):
