@@ -19,6 +19,7 @@ from harness.cli_blend import BLEND_COMMANDS
 from harness.cli_chain import (
     CHAIN_COMMANDS,
     InferenceOptions,
+    check_inference_words,
     inference_options,
     push_inference_kernel,
 )
@@ -449,12 +450,10 @@ def push(
       harness push --inference --submit --hidden-rows 20000
       harness push --inference 2026-11-25-rank-mean-1a2b3c4d
     """
+    settings_named = variant != "default" or any([overrides, folds, seeds, tag, notebook])
+    alone = [submit, not rehearse, hidden_rows, competition, message, yes]
+    check_inference_words(inference, any(alone), bool(names or all_), settings_named)
     if inference is not None:
-        if names or all_:
-            raise ConfigError(
-                "--inference takes a blend, not strategies.",
-                "Put it last: harness push --inference BLEND",
-            )
         push_inference_kernel(
             InferenceOptions(
                 inference or None, rehearse, submit, hidden_rows, competition, message, yes, force

@@ -152,6 +152,29 @@ def inference_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def check_inference_words(
+    blend: str | None, has_options: bool, has_names: bool, has_settings: bool
+) -> None:
+    """Refuse words on push's command line that do not go together (ConfigError)."""
+    if blend is None:
+        if has_options:
+            raise ConfigError(
+                "--submit, --no-rehearse, --hidden-rows, --competition, --message and --yes go with "
+                "--inference.",
+                "For example: harness push --inference --submit",
+            )
+    elif has_names:
+        raise ConfigError(
+            "--inference takes a blend, not strategies.",
+            "Put it last: harness push --inference BLEND",
+        )
+    elif has_settings:
+        raise ConfigError(
+            "A blend's members are as they were trained: --inference takes no settings of strategies.",
+            "Leave out --variant, --set, --fold, --seed, --tag and --notebook.",
+        )
+
+
 def push_inference_kernel(
     options: InferenceOptions, remote: str | None, profile: str | None, as_json: bool
 ) -> None:

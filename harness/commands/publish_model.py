@@ -73,6 +73,8 @@ def choose_run(bench: Workbench, name: str) -> Run:
     ]
     if not fitting:
         known = sorted({run.spec.strategy for run in runs})
+        if not known:
+            raise ConfigError("There are no runs yet.", "First: harness push STRATEGY")
         if name not in known:
             raise did_you_mean("run or strategy", name, known)
         raise ConfigError(

@@ -86,3 +86,5 @@ def test_wrong_words_are_told(code_competition):
     assert "No blends are called 'no-such-blend'" in refused.stderr
     refused = code_competition.run("push", "features_lr", "--inference", "x", ok=False)
     assert "takes a blend, not strategies" in refused.stderr
+    refused = code_competition.run("push", "features_lr", "--submit", ok=False)
+    assert "go with --inference" in refused.stderr
