@@ -40,8 +40,45 @@ if TYPE_CHECKING:
     from harness.workbench import Workbench
 
 
+# What --help lists under which heading; a command that is named nowhere comes last.
+SECTIONS = {
+    "Begin": ("demo", "init", "new", "draw", "doctor", "completion"),
+    "The loop": (
+        "strategies", "plan", "check", "dry-run", "render", "push", "watch", "pull", "blend-and-submit",
+        "tick", "queue", "status", "runs",
+    ),
+    "Scores and submissions": (
+        "compare", "leaderboard", "select", "why", "rebuild", "verify", "import", "results", "report",
+    ),
+    "Datasets and models": ("package", "weights", "wheels", "publish"),
+    "The local Kaggle": ("local",),
+}  # fmt: skip
+
+
 class Program(Ordered):
     """Errors that a user can put right become one line and exit code 1; so does Ctrl-C."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the order of SECTIONS."""
+        named = [name for names in SECTIONS.values() for name in names if name in self.commands]
+        return [*named, *(name for name in super().list_commands(ctx) if name not in named)]
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """A heading for each section, and a line for each command."""
+        left = self.list_commands(ctx)
+        for heading, names in (*SECTIONS.items(), ("More", tuple(left))):
+            shown = [name for name in names if name in left]
+            left = [name for name in left if name not in shown]
+            if shown:
+                wide = max(map(len, self.commands))
+                room = formatter.width - wide - 6
+                with formatter.section(heading):
+                    formatter.write_dl(
+                        [
+                            (name.ljust(wide), self.commands[name].get_short_help_str(room))
+                            for name in shown
+                        ]
+                    )
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; see the class."""
@@ -296,6 +333,9 @@ def demo(
 
 def print_demo(result: Any, profile: str) -> None:
     """The demo's table and what to type next."""
+    import shlex
+    import shutil
+
     from harness.terminal import number, print_aligned
 
     def cells(name: str, trained: str, score: Any, seconds: str, submission: Any) -> list[str]:
@@ -354,12 +394,20 @@ def print_demo(result: Any, profile: str) -> None:
     if result.report is not None:
         click.echo(f"Look at it in a browser: {result.report}")
     click.echo(
-        "\nNext, with your own data:\n"
+        "\nThe same as a page with curves and pictures:\n"
+        f"  HARNESS_STATE={shlex.quote(str(result.folder))} harness report --open\n"
+        "\nNext, with your own data (docs/tutorial.md):\n"
         "  harness local competition add FOLDER\n"
         "  harness push linear_probe effnetv2_s && harness watch --follow\n"
         "  harness pull && harness blend-and-submit\n"
-        "On Kaggle itself: add --remote kaggle (harness push --help)."
+        "On Kaggle itself: add --remote kaggle (docs/how-to/kaggle.md)."
     )
+    if shutil.which("harness") is None:
+        program = Path(sys.executable).with_name("harness")
+        click.echo(
+            f"\nThe shell does not find harness by name yet: it is {program}, or by name after\n"
+            f"  source {program.with_name('activate')}"
+        )
 
 
 @main.command()
@@ -657,10 +705,13 @@ def pull(
                     )
             still = bench.ledger.open_runs(bench.settings.remote)
             if not results:
-                click.echo(
-                    "Nothing new to pull."
-                    + (f" {len(still)} runs are still open." if still else "")
-                )
+                if not bench.ledger.runs(bench.settings.remote):
+                    click.echo(
+                        "Nothing new to pull: there are no runs yet. Start with: harness push STRATEGY"
+                    )
+                else:
+                    open_ = f" {len(still)} runs are still open." if still else ""
+                    click.echo(f"Nothing new to pull.{open_}")
         failed = [result.error for result in results if result.error is not None]
         for error in failed[:-1]:
             click.echo(f"error: {error}", err=True)

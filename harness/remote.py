@@ -606,7 +606,9 @@ class KaggleRemote:
         request.competition_name, request.page_size = slug, 1
         if self._find(f"files of {slug}", self._competitions.list_data_files, request) is None:
             raise ConfigError(
-                f"Competition {slug!r} is not on the remote {self.name!r}, or not joined.",
+                f"The local Kaggle has no competition {slug!r} yet."
+                if self.name == "local"
+                else f"Competition {slug!r} is not on Kaggle, or you have not joined it.",
                 _competition_hint(slug, self.name),
             )
 

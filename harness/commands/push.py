@@ -24,7 +24,7 @@ from harness.commands.chain import (
 from harness.errors import ConfigError, HarnessError, PushRejected
 from harness.ledger import utc_now
 from harness.notebooks import source_sha256
-from harness.package import packer_for, wheels_slug
+from harness.package import packer_for, weights_file, wheels_slug
 from harness.publishing import publish_dataset
 from harness.records import DatasetBuild, KernelBuild, QueuedSpec, Run, RunSpec, RunState
 from harness.registry import load_competition, load_strategies, load_strategy
@@ -98,7 +98,10 @@ def required_weights(bench: Workbench, strategy: Strategy, backbone: str) -> Dat
     Raises:
         ConfigError: The weights are nowhere.
     """
-    build = packer_for(bench.settings).weights(backbone)
+    packer = packer_for(bench.settings)
+    if weights_file(packer.datasets_folder / weights_slug(backbone), backbone) is None:
+        bench.progress(f"looking for weights of {backbone} on this machine, once")
+    build = packer.weights(backbone)
     if build is not None:
         return build
     if strategy.internet and bench.settings.remote == "kaggle":

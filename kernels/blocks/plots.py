@@ -4,6 +4,7 @@ Drawn with matplotlib's objects alone (no pyplot, no display, no global state). 
 matplotlib gets everything but the pictures.
 """
 
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,8 @@ def calibration_points(
 
 def write_plots(report: RunReport, folder: Path) -> None:
     """The four pictures; without matplotlib none, and ``results["plots"]`` says so."""
+    # A kernel starts with an empty home: matplotlib would tell every reader of the log that it looks for fonts.
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
     try:
         import matplotlib.figure as figures
     except ImportError:

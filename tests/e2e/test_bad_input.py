@@ -71,7 +71,9 @@ def test_wrong_options_are_named(workspace, arguments, words):
 
 
 def test_pulling_before_anything_was_pushed(workspace):
-    assert "Nothing new to pull" in workspace.run("pull").stdout
+    said = workspace.run("pull").stdout
+    assert "Nothing new to pull" in said
+    assert "harness push" in said
 
 
 def test_blending_before_anything_was_pulled(workspace):
