@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow kaggle-image lint types check clean
+.PHONY: help install demo test test-slow kaggle-image lint types check docs clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -17,7 +17,7 @@ $(STAMP): pyproject.toml
 	  { echo "Python 3.11 or newer is needed; name one with: make PYTHON=python3.12 demo"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --group dev -e '.[local]'
+	$(BIN)/python -m pip install --quiet --group dev --group docs -e '.[local]'
 	@touch $(STAMP)
 
 install: $(STAMP)  ## make the environment in .venv
@@ -42,6 +42,11 @@ types: $(STAMP)  ## mypy
 	$(BIN)/mypy
 
 check: lint types test  ## everything CI runs
+
+docs: $(STAMP)  ## the documentation as a site, in docs/_build/html
+	$(BIN)/python docs/commands.py
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo docs/_build/html/index.html
 
 clean:  ## remove the environment and caches, keep ledger and submissions
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -333,7 +333,6 @@ def demo(
 
 def print_demo(result: Any, profile: str) -> None:
     """The demo's table and what to type next."""
-    import shlex
     import shutil
 
     from harness.terminal import number, print_aligned
@@ -394,8 +393,6 @@ def print_demo(result: Any, profile: str) -> None:
     if result.report is not None:
         click.echo(f"Look at it in a browser: {result.report}")
     click.echo(
-        "\nThe same as a page with curves and pictures:\n"
-        f"  HARNESS_STATE={shlex.quote(str(result.folder))} harness report --open\n"
         "\nNext, with your own data (docs/tutorial.md):\n"
         "  harness local competition add FOLDER\n"
         "  harness push linear_probe effnetv2_s && harness watch --follow\n"
