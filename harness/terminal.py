@@ -169,7 +169,7 @@ class Transfer:
         rate = self.sent / max(now - self._started, 1e-3)
         share = min(100.0, 100.0 * self.done / max(self.total, 1))
         text = f"{self._label}: {self.done / 1e6:,.1f} of {self.total / 1e6:,.1f} MB ({share:.0f} %), {rate / 1e6:.1f} MB/s"
-        if now - self._started > 1.0 and share >= 1.0:  # before that it is a guess about nothing
+        if share >= 1.0:  # before that it is a guess from nothing
             text += f", {max(self.total - self.done, 0) / max(rate, 1.0):.0f} s left"
         if self._live:
             click.echo(f"\r\x1b[K{text}", nl=False, err=True)
