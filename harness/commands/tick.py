@@ -274,8 +274,8 @@ def push_queued(step: _Step) -> None:
             step.give_up(label, error)
         else:
             if isinstance(result, PushResult):
-                what = "already there" if result.already_there else "pushed"
-                step.say("pushed", result.run.run_id, f"{what} as {result.run.kernel}")
+                there = "(was there already) " if result.already_there else ""
+                step.say("pushed", result.run.run_id, f"{there}as {result.run.kernel}")
                 pushed |= not result.already_there
             elif result.waits:
                 step.hopeful = True
