@@ -37,7 +37,7 @@ def test_the_workspace_is_found_from_below():
 
 
 def test_outside_of_a_workspace_the_error_says_where_to_go(tmp_path):
-    with pytest.raises(ConfigError, match="clone"):
+    with pytest.raises(ConfigError, match="harness init"):
         find_workspace(tmp_path)
 
 

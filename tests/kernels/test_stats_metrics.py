@@ -13,6 +13,7 @@ from sklearn import metrics
 from stats_cases import LABELS, PROBS, QUICK, draw_rows, targets_and_scores
 
 from kernels.stats.auc import macro_auc
+from kernels.stats.bootstrap import bootstrap_interval
 from kernels.stats.decisions import average_precision, best_threshold, confusion_metrics
 from kernels.stats.metrics import KNOWN_METRICS, brier_score, find_metric, score_metric
 from kernels.stats.probabilities import expected_calibration_error, log_loss
@@ -211,13 +212,27 @@ def test_every_metric_answers_by_name_as_scikit_learn_does() -> None:
         "rmse": metrics.root_mean_squared_error(targets, probs),
         "mae": metrics.mean_absolute_error(targets, probs),
     }
-    assert set(peers) == set(KNOWN_METRICS)
+    assert {*peers, "multiclass_log_loss"} == set(KNOWN_METRICS)
     for name, expected in peers.items():
         assert score_metric(name, targets, probs) == pytest.approx(expected), name
         column = score_metric(name, targets[:, None], probs[:, None])
         assert column == pytest.approx(expected), name
         better = score_metric(name, targets, targets.astype(float))
         assert (better > expected) == find_metric(name).greater_is_better, name
+
+
+def test_the_loss_of_classes_is_scikit_learns_and_its_interval_holds_it() -> None:
+    rng = np.random.default_rng(4)
+    codes = rng.integers(3, size=90)
+    probs = rng.dirichlet(np.ones(3), size=90) + 0.5 * np.eye(3)[codes]
+    probs /= probs.sum(axis=1, keepdims=True)
+    expected = metrics.log_loss(codes, probs)
+    targets = np.eye(3, dtype=int)[codes]
+    assert score_metric("multiclass_log_loss", targets, probs) == pytest.approx(expected)
+    assert not find_metric("multiclass_log_loss").greater_is_better
+    found = bootstrap_interval("multiclass_log_loss", targets, probs, n_resamples=200)
+    assert found.estimate == pytest.approx(expected)
+    assert found.low < expected < found.high
 
 
 def test_accuracy_of_several_classes_takes_the_likeliest() -> None:
