@@ -51,6 +51,8 @@ def report(
         click.echo(
             f"{written.path}: {written.runs} runs, {written.bytes / 1e6:.1f} MB, {written.seconds:.1f} s"
         )
+        if not written.runs:
+            click.echo("There is nothing in it yet. Start with: harness push STRATEGY", err=True)
         for note in written.notes:
             click.echo(f"note: {note}", err=True)
     if open_it and click.launch(written.path.as_uri()) != 0:
