@@ -1,6 +1,7 @@
 """Misbehaviour on demand: each kind does what it says, as often as it says, and no longer."""
 
 import time
+from importlib import metadata
 
 import pytest
 import requests
@@ -129,14 +130,19 @@ def test_the_command_line_resumes_an_upload_that_got_a_503(local: Local, tmp_pat
 
 
 def test_the_command_line_loses_a_file_whose_upload_failed_for_good(local: Local, tmp_path):
-    """The known trap: the dataset is made without the file, and the exit code is 0."""
+    """The known trap up to kaggle 2.2.4: the dataset is made without the file, and the exit code is 0."""
     from tests.emulator.test_contract_cli import write_dataset
 
     folder = write_dataset(tmp_path / "ds", "my-data-set", a="hello")
     faults.switch(local.state, "upload-500", times=-1)
     made = local.cli("datasets", "create", "-p", str(folder))
-    assert made.returncode == 0
-    assert local.list_files("my-data-set") == []
+    if tuple(map(int, metadata.version("kaggle").split(".")[:3])) < (2, 2, 5):
+        assert made.returncode == 0
+        assert local.list_files("my-data-set") == []
+    else:  # newer clients tell, and make no dataset
+        assert made.returncode != 0
+        with pytest.raises(Refused, match="not found"):
+            local.list_files("my-data-set")
 
 
 def test_faults_are_seen_by_every_server_of_the_folder(local: Local):
