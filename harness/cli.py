@@ -378,6 +378,8 @@ def print_demo(result: Any, profile: str) -> None:
     ]
     print_aligned(columns, rows)
     click.echo()
+    if len(blend.members) > 1:
+        click.echo(f"Gain of the blend over {blend.best.run_id}: {blend.versus_best.text()}.")
     for run_id, reason in blend.dropped:
         click.echo(f"Not in the blend: {run_id} {reason}.")
     for warning in result.blend.warnings:
