@@ -40,8 +40,14 @@ def test_relative_links_lead_somewhere(name):
 
 @pytest.mark.parametrize("name", documents())
 def test_every_shell_block_says_whether_a_test_runs_it(name):
-    for block in blocks_of(name):
+    blocks = blocks_of(name)
+    for block in blocks:
         assert block.marker, f"{block}: put <!-- run --> or <!-- not run: reason --> above it"
+    fences = re.findall(
+        r"^\s*```(?:sh|bash|console|shell)\b", (ROOT / name).read_text("utf-8"), re.M
+    )
+    shell = [block for block in blocks if "run" in block.marker]
+    assert len(fences) == len(shell), "an indented block is not found: begin fences at the margin"
 
 
 @pytest.mark.parametrize("name", documents())
