@@ -31,7 +31,8 @@ from harness.cli_packages import PACKAGE_COMMANDS
 from harness.cli_plan import PLAN_COMMANDS
 from harness.cli_report import REPORT_COMMANDS
 from harness.cli_results import results
-from harness.errors import ConfigError, HarnessError
+from harness.cli_verify import verify
+from harness.errors import ConfigError, HarnessError, machine_fault
 
 if TYPE_CHECKING:
     from harness.commands.push import PushResult
@@ -87,7 +88,11 @@ class Program(Ordered):
         try:
             return super().invoke(ctx)
         except HarnessError as error:
-            click.echo(f"{click.style('error:', fg='red', bold=True)} {error}", err=True)
+            from harness.terminal import plain
+
+            click.echo(
+                f"{click.style('error:', fg='red', bold=True)} {plain(str(error))}", err=True
+            )
             ctx.exit(1)
         except ImportError as error:
             # The workspace's kernels/ is imported by name: one of another version may lack something.
@@ -116,6 +121,12 @@ class Program(Ordered):
             # The reader (head, less) has seen enough.
             sys.stderr.close()
             ctx.exit(0)
+        except Exception as error:
+            fault = machine_fault(error)
+            if fault is None:
+                raise
+            click.echo(f"{click.style('error:', fg='red', bold=True)} {fault}", err=True)
+            ctx.exit(1)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -635,9 +646,16 @@ def run_logger(bench: "Workbench") -> "Callable[[Run, str], None]":
     return show
 
 
+def state_text(run: "Run") -> str:
+    """A run's state in a word or two: unfinished, error (out of memory)."""
+    if run.unfinished is not None:
+        return "unfinished"
+    return run.state.lower() + (f" ({run.failure_kind})" if run.failure_kind else "")
+
+
 def print_state(run: "Run") -> None:
     """One line about a run."""
-    line = f"{run.run_id}: {run.state.lower()}  {run.kernel}"
+    line = f"{run.run_id}: {state_text(run)}  {run.kernel}"
     click.echo(line + (f"  {run.failure}" if run.failure else ""))
 
 
@@ -850,7 +868,7 @@ def runs(remote: str | None, profile: str | None, as_json: bool) -> None:
         rows = [
             [
                 run.run_id,
-                run.state.lower() if run.unfinished is None else "unfinished",
+                state_text(run),
                 number(run.score_mean_fold),
                 number(run.score_pooled),
                 number(run.seconds, 0),
@@ -888,6 +906,8 @@ def status(remote: str | None, profile: str | None, as_json: bool) -> None:
             f"runs: {result.open} open, {result.to_pull} to pull, {result.pulled} pulled, {result.failed} failed"
             + (f", {result.queued} queued (harness queue)" if result.queued else "")
         )
+        for run in result.failures[-5:]:
+            click.echo(f"{run.run_id}: {state_text(run)}: {run.failure or 'no reason given'}")
         if result.best is not None:
             click.echo(
                 f"best: {result.best.run_id}, out-of-fold {number(result.best.score_mean_fold)}"
@@ -910,3 +930,4 @@ for command in (
     main.add_command(command)
 main.add_command(results)
 main.add_command(local)
+main.add_command(verify)

@@ -69,4 +69,26 @@ def bench_for(remote: str | None, profile: str | None) -> "Iterator[Workbench]":
     bundle = context.meta.get(BUNDLE_KEY) if context is not None else None
     settings = load_settings(remote=remote, profile=profile, bundle=bundle)
     with open_workbench(settings, progress) as bench:
-        yield bench
+        try:
+            yield bench
+        except KeyboardInterrupt:
+            tell_reached(bench)
+            raise
+
+
+def tell_reached(bench: "Workbench") -> None:
+    """After Ctrl-C: what is on its way, from the ledger alone."""
+    from harness.records import RunState
+    from harness.terminal import progress
+
+    progress("")
+    for run in bench.ledger.open_runs(bench.settings.remote):
+        if run.state is RunState.INTENT:
+            progress(f"{run.run_id}: its push was under way; the next push or watch asks for it")
+        else:
+            progress(f"{run.run_id}: {run.state.lower()} as {run.kernel}")
+    for item in bench.ledger.submissions(bench.settings.remote):
+        if item.status == "INTENT":
+            progress(f"{item.csv.name}: its submission was under way; the next one asks for it")
+        elif item.status == "PENDING":
+            progress(f"{item.csv.name}: submitted as {item.ref}, not scored yet")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.errors import SubmissionInvalid
+from harness.reading import read_csv
 from harness.scoring import Gain
 from kernels.stats.metrics import find_metric
 from kernels.stats.ranks import rank_average, spearman_correlation
@@ -67,12 +68,9 @@ def read_submission(path: Path, id_column: str) -> "pd.DataFrame":
     Raises:
         SubmissionInvalid: It cannot be read as a CSV, or has no id column.
     """
-    import pandas as pd
-
     try:
-        # "NA" and "null" are ids like any other; empty cells of other columns become NaN later.
-        frame = pd.read_csv(path, dtype={id_column: str}, keep_default_na=False, na_values=[])
-    except (ValueError, OSError, UnicodeDecodeError) as error:
+        frame = read_csv(path, [id_column])  # empty cells of other columns become NaN later
+    except ValueError as error:
         raise SubmissionInvalid(f"{path.name} is no readable CSV: {error}.") from error
     if id_column not in frame.columns:
         raise SubmissionInvalid(

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from harness.records import (
     to_json,
 )
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 SCHEMA = """
 CREATE TABLE runs (
@@ -80,6 +81,7 @@ CREATE TABLE queue (
     created_at TEXT NOT NULL, reason TEXT NOT NULL, PRIMARY KEY (remote, label)
 );
 """,
+    5: "ALTER TABLE runs ADD COLUMN failure_kind TEXT",
 }
 
 
@@ -89,7 +91,10 @@ def utc_now() -> str:
 
 
 class Ledger:
-    """One workspace's memory. Safe to open from several processes: SQLite serialises the writes."""
+    """One workspace's memory. Safe to open from several processes: SQLite serialises the writes.
+
+    Rows are listed in the order of their writing: clocks jump.
+    """
 
     def __init__(self, path: Path) -> None:
         """Open or create.
@@ -114,11 +119,16 @@ class Ledger:
                     self._db.execute(statement)
                 if scripts:
                     self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        except sqlite3.OperationalError:
+            self._db.close()
+            raise  # a full or locked disk says nothing against the file
         except sqlite3.DatabaseError as error:
+            self._db.close()
             raise ConfigError(
                 f"{path} is no readable ledger: {error}.", "Restore it or move it away."
             ) from error
         if version > SCHEMA_VERSION:
+            self._db.close()
             raise ConfigError(
                 f"{path} was written by a newer harness (schema {version}; this one reads {SCHEMA_VERSION}).",
                 "Update harness.",
@@ -133,10 +143,11 @@ class Ledger:
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield
+            self._db.execute("COMMIT")
         except BaseException:
-            self._db.execute("ROLLBACK")
+            if self._db.in_transaction:  # a full disk has rolled back by itself
+                self._db.execute("ROLLBACK")
             raise
-        self._db.execute("COMMIT")
 
     # ---- runs ------------------------------------------------------------------------------------
 
@@ -156,7 +167,7 @@ class Ledger:
                 number += 1
             run = replace(run, run_id=f"{label}-{number}")
             self._db.execute(
-                "INSERT INTO runs VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+                "INSERT INTO runs VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
                 (
                     run.run_id,
                     run.remote,
@@ -178,6 +189,7 @@ class Ledger:
                     run.score_pooled,
                     run.seconds,
                     run.unfinished,
+                    run.failure_kind,
                 ),
             )
         return run
@@ -185,7 +197,7 @@ class Ledger:
     def update_run(self, run_id: str, **changes: Any) -> Run:
         """Change columns of a run (``version``, ``state``, ``failure``, times, scores)."""
         assignments = ", ".join(f"{name} = ?" for name in changes)
-        values = [item.value if isinstance(item, RunState) else item for item in changes.values()]
+        values = [item.value if isinstance(item, StrEnum) else item for item in changes.values()]
         with self._transaction():
             self._db.execute(f"UPDATE runs SET {assignments} WHERE run_id = ?", (*values, run_id))
         return self.run(run_id)
@@ -202,7 +214,7 @@ class Ledger:
 
     def runs(self, remote: str | None = None) -> list[Run]:
         """All runs, oldest first."""
-        rows = self._db.execute("SELECT * FROM runs ORDER BY created_at, rowid").fetchall()
+        rows = self._db.execute("SELECT * FROM runs ORDER BY rowid").fetchall()
         return [run for run in map(_run, rows) if remote in (None, run.remote)]
 
     def open_runs(self, remote: str) -> list[Run]:
@@ -246,9 +258,7 @@ class Ledger:
 
     def queue(self, remote: str) -> list[QueuedSpec]:
         """What waits to be pushed, oldest first."""
-        rows = self._db.execute(
-            "SELECT * FROM queue WHERE remote = ? ORDER BY created_at, rowid", (remote,)
-        )
+        rows = self._db.execute("SELECT * FROM queue WHERE remote = ? ORDER BY rowid", (remote,))
         return [
             QueuedSpec(
                 row["remote"],
@@ -322,8 +332,7 @@ class Ledger:
     def dataset_history(self, remote: str, handle: str) -> list[tuple[str, int | None]]:
         """Digest and version (None: sent, not confirmed) of all that was published under a handle."""
         rows = self._db.execute(
-            "SELECT digest, version FROM datasets WHERE remote = ? AND handle = ? "
-            "ORDER BY created_at, rowid",
+            "SELECT digest, version FROM datasets WHERE remote = ? AND handle = ? ORDER BY rowid",
             (remote, handle),
         )
         return [(row["digest"], row["version"]) for row in rows]
@@ -332,10 +341,15 @@ class Ledger:
         """The handle under which a slug was published last, or None: it names the owner."""
         row = self._db.execute(
             "SELECT handle FROM datasets WHERE remote = ? AND substr(handle, -?) = ? "
-            "ORDER BY created_at DESC, rowid DESC LIMIT 1",
+            "ORDER BY rowid DESC LIMIT 1",
             (remote, len(slug) + 1, f"/{slug}"),
         ).fetchone()
         return row["handle"] if row else None
+
+    def datasets(self, remote: str) -> list[tuple[str, str, int | None]]:
+        """Handle, digest and version (None: an intent) of everything published, oldest first."""
+        rows = self._db.execute("SELECT * FROM datasets WHERE remote = ? ORDER BY rowid", (remote,))
+        return [(row["handle"], row["digest"], row["version"]) for row in rows]
 
     # ---- dry runs --------------------------------------------------------------------------------
 
@@ -384,7 +398,7 @@ class Ledger:
     def blends(self, competition: str) -> list[tuple[str, dict[str, Any]]]:
         """Ids and records of a competition's blends, oldest first."""
         rows = self._db.execute(
-            "SELECT blend_id, record FROM blends WHERE competition = ? ORDER BY created_at, rowid",
+            "SELECT blend_id, record FROM blends WHERE competition = ? ORDER BY rowid",
             (competition,),
         )
         return [(row["blend_id"], json.loads(row["record"])) for row in rows]
@@ -403,7 +417,7 @@ class Ledger:
 
     def imports(self, competition: str | None = None) -> list[ImportedMember]:
         """Imported members, oldest first."""
-        rows = self._db.execute("SELECT * FROM imports ORDER BY created_at, rowid").fetchall()
+        rows = self._db.execute("SELECT * FROM imports ORDER BY rowid").fetchall()
         found = [ImportedMember(**{key: row[key] for key in row.keys()}) for row in rows]  # noqa: SIM118
         return [item for item in found if competition in (None, item.competition)]
 
@@ -451,7 +465,7 @@ class Ledger:
         self, remote: str | None = None, competition: str | None = None
     ) -> list[Submission]:
         """Submissions, oldest first."""
-        rows = self._db.execute("SELECT * FROM submissions ORDER BY created_at, rowid").fetchall()
+        rows = self._db.execute("SELECT * FROM submissions ORDER BY rowid").fetchall()
         return [
             item
             for item in map(_submission, rows)
@@ -481,6 +495,7 @@ def _run(row: sqlite3.Row) -> Run:
         score_pooled=row["score_pooled"],
         seconds=row["seconds"],
         unfinished=row["unfinished"],
+        failure_kind=row["failure_kind"],
     )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import ContractError
+from harness.reading import read_csv
 from harness.records import PackedFile
 from kernels.config import Competition
 from kernels.contract import (
@@ -60,7 +61,7 @@ def read_manifest(folder: Path, run_id: str, script_sha256: str | None) -> dict[
         )
     try:
         manifest = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ContractError(f"Run {run_id}: {MANIFEST_FILE} is no JSON ({error}).") from error
     faults = manifest_faults(manifest)
     if faults:
@@ -113,7 +114,7 @@ def read_outputs(
     faults = file_faults(folder, small)
     if faults:
         raise ContractError(f"Run {run_id}: {faults[0]}.", more(faults) or "Pull it again.")
-    metrics = json.loads((folder / METRICS_FILE).read_text("utf-8"))
+    metrics = read_metrics(folder / METRICS_FILE, run_id)
     targets = competition.target_columns
     oof = read_table(folder / OOF_FILE, oof_columns(targets), run_id)
     test = read_table(folder / TEST_FILE, prediction_columns(targets), run_id)
@@ -135,6 +136,23 @@ def read_outputs(
     return RunOutputs(run_id, folder, manifest, metrics, oof, test)
 
 
+def read_metrics(path: Path, run_id: str) -> dict[str, Any]:
+    """A run's metrics with its scores, which are numbers or null.
+
+    Raises:
+        ContractError: It is no JSON object, or a score is missing or of another type.
+    """
+    try:
+        metrics = json.loads(path.read_text("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ContractError(f"Run {run_id}: {path.name} is no JSON ({error}).") from error
+    for name in ("score_mean_fold", "score_pooled"):
+        value = metrics.get(name, "") if isinstance(metrics, dict) else ""
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise ContractError(f"Run {run_id}: {path.name} has no number {name!r}.")
+    return dict(metrics)
+
+
 def read_table(path: Path, columns: list[str], run_id: str) -> "pd.DataFrame":
     """A predictions table with exactly these columns, checked and sorted by (seed, fold, id).
 
@@ -145,8 +163,8 @@ def read_table(path: Path, columns: list[str], run_id: str) -> "pd.DataFrame":
     import pandas as pd
 
     try:
-        frame = pd.read_csv(path, dtype={ID_COLUMN: str}, keep_default_na=False)
-    except (ValueError, UnicodeDecodeError) as error:
+        frame = read_csv(path, [ID_COLUMN])
+    except ValueError as error:
         raise ContractError(f"Run {run_id}: {path.name} is no readable CSV ({error}).") from error
     if list(frame.columns) != columns:
         raise ContractError(

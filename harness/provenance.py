@@ -19,6 +19,7 @@ import numpy as np
 
 from harness import __version__
 from harness.blending import Blend, Recipe
+from harness.durable import write_bytes
 from harness.errors import ConfigError
 from harness.ledger import Ledger, utc_now
 from harness.members import Floats, MemberTable
@@ -93,9 +94,7 @@ def save_validation(path: Path, table: MemberTable, predictions: Floats) -> str:
         metric=np.array(table.metric),
         rows=np.array(digest),
     )
-    partial = path.with_suffix(".part")
-    partial.write_bytes(buffer.getvalue())
-    partial.replace(path)
+    write_bytes(path, buffer.getvalue())
     return digest
 
 

@@ -18,7 +18,7 @@ from harness.notebooks import source_sha256
 SLUG_LIMIT = 50  # characters in a Kaggle slug or title
 # What a label says by itself; a tag may not begin with it, or two specs would share a slug.
 RESERVED_TAG = re.compile(r"^(full|cpu|small|as-written|notebook|[sf][0-9]+|set[0-9a-f]{5})(-|$)")
-HANDLE_PATTERN = re.compile(r"^([A-Za-z0-9_-]+)/([A-Za-z0-9_-]+)(?:/versions/([1-9][0-9]*))?$")
+HANDLE_PATTERN = re.compile(r"([A-Za-z0-9_-]+)/([A-Za-z0-9_-]+)(?:/versions/([1-9][0-9]{0,8}))?")
 
 
 def to_json(value: Any) -> Any:
@@ -56,7 +56,7 @@ class Handle:
     @classmethod
     def parse(cls, text: str) -> "Handle":
         """Read a handle (ConfigError shows the form)."""
-        match = HANDLE_PATTERN.match(text)
+        match = HANDLE_PATTERN.fullmatch(text)
         if match is None:
             raise ConfigError(
                 f"{text!r} is no handle.", "Write owner/slug or owner/slug/versions/3."
@@ -232,6 +232,7 @@ class Run:
     score_pooled: float | None = None
     seconds: float | None = None
     unfinished: str | None = None  # how far a pulled run came before its time budget; None: whole
+    failure_kind: str | None = None  # a harness.failures.FailureKind, once it failed
 
 
 @dataclass(frozen=True)

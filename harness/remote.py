@@ -28,9 +28,11 @@ from kagglesdk.kernels.types import kernels_api_service as kernel_types
 from kagglesdk.models.types import model_api_service as model_types
 from kagglesdk.models.types.model_enums import ModelFramework
 
+from harness.durable import write_bytes
 from harness.errors import ConfigError, PushRejected, RemoteUnavailable, SubmissionInvalid
 from harness.records import DatasetBuild, Handle, KernelBuild, RunState
-from harness.transport import download, error_text, new_session, retrying
+from harness.terminal import plain
+from harness.transport import UNREADABLE, download, error_text, new_session, retrying
 from harness.transport import upload as upload_bytes
 
 LOGGER = logging.getLogger(__name__)
@@ -42,6 +44,9 @@ STORAGE_HINT = (
     "The usual reasons are a file name it does not keep and a full quota of private datasets: see "
     "kaggle.com under Your Work, Datasets. Then run the same command again."
 )
+COPIES_TRIED = 5  # of a file that nothing vouches for, until two are equal
+UNKNOWN_SIZE_LIMIT = 64 << 20  # bytes of a file that nothing vouches for, such as a manifest
+ASK_FIRST = "Run the same command again: it asks first whether it arrived."
 
 
 @dataclass(frozen=True)
@@ -258,7 +263,8 @@ class KaggleRemote:
                     int(answer.version_number or 0),
                 )
         if not answer.version_number:
-            raise PushRejected(f"Push of {build.handle} got no version number.")
+            # The official client takes this for success, others for failure: ask, as for silence.
+            raise RemoteUnavailable(f"Push of {build.handle} got no version number.", ASK_FIRST)
         return int(answer.version_number)
 
     def kernel_source(self, handle: Handle) -> tuple[int, str] | None:
@@ -281,7 +287,9 @@ class KaggleRemote:
         request.user_name, request.kernel_slug = handle.owner, handle.slug
         request.version_label = f"v{handle.version}"
         answer = self._read(f"status of {handle}", self._kernels.get_kernel_session_status, request)
-        return KernelStatus(RunState(answer.status.name), answer.failure_message or None)
+        return KernelStatus(
+            RunState(answer.status.name), plain(answer.failure_message or "") or None
+        )
 
     def kernel_outputs(self, handle: Handle) -> OutputListing:
         """Every output file of one version, over all pages, and its log."""
@@ -297,15 +305,16 @@ class KaggleRemote:
             )
             files += [(str(item.file_name), str(item.url)) for item in answer.files or []]
             log = log or str(answer.log or "")
-            token = str(answer.next_page_token or "")
+            token = _next_page(token, str(answer.next_page_token or ""))
             if not token:
                 return OutputListing(tuple(files), log)
 
     def fetch(
         self, url: str, target: Path, *, size: int | None = None, sha256: str | None = None
     ) -> None:
-        """Download one output file; see transport.download."""
-        download(self._files, url, target, size=size, sha256=sha256)
+        """Download one output file, a small one when its size is not known; see transport.download."""
+        limit = UNKNOWN_SIZE_LIMIT if size is None else None
+        download(self._files, url, target, size=size, sha256=sha256, limit=limit)
 
     def follow_log(self, handle: Handle) -> Iterator[str]:
         """Text of a running session's log as it comes; ends when the session does.
@@ -370,7 +379,7 @@ class KaggleRemote:
                 request.dataset_version_number = handle.version
             answer = self._read(f"files of {handle}", self._datasets.list_dataset_files, request)
             found |= {str(file.name): int(file.total_bytes) for file in answer.dataset_files or []}
-            token = str(answer.next_page_token or "")
+            token = _next_page(token, str(answer.next_page_token or ""))
             if not token:
                 return found
 
@@ -620,17 +629,24 @@ class KaggleRemote:
         """
         request = competition_types.ApiDownloadDataFileRequest()
         request.competition_name, request.file_name = slug, name
+        what = f"{name} of {slug}"
         try:
-            answer = self._read(f"{name} of {slug}", self._competitions.download_data_file, request)
+            # The service gives no hash: two equal copies vouch for each other.
+            content = b""
+            for _ in range(COPIES_TRIED):
+                before = content
+                content = self._read(what, self._competitions.download_data_file, request).content
+                if content == before:
+                    break
+            else:
+                raise RemoteUnavailable(f"The {what} comes damaged.", "Run the same command again.")
         except ReadRefused as error:
             raise ConfigError(
                 f"{name} of competition {slug!r} cannot be fetched: {error.reason}.",
                 _competition_hint(slug, self.name),
             ) from error
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(target.name + ".part")
-        partial.write_bytes(answer.content)
-        partial.replace(target)
+        write_bytes(target, content)
 
     def competition_info(self, slug: str) -> CompetitionInfo:
         """Deadline, number of teams and our place.
@@ -675,12 +691,12 @@ class KaggleRemote:
                     Standing(
                         len(found) + 1,
                         int(item.team_id or 0),
-                        str(item.team_name or ""),
+                        plain(str(item.team_name or "")),
                         str(item.score or ""),
                         date,
                     )
                 )
-            token = str(answer.next_page_token or "")
+            token = _next_page(token, str(answer.next_page_token or ""))
             if not token:
                 return found
 
@@ -721,8 +737,9 @@ class KaggleRemote:
         except PushRejected as error:
             raise SubmissionInvalid(error.message, error.hint) from error
         if not answer.ref:
-            raise SubmissionInvalid(
-                f"{slug} gave the submission no reference: {answer.message or 'no reason given'}."
+            raise RemoteUnavailable(
+                f"{slug} gave the submission no reference: {answer.message or 'no reason given'}.",
+                ASK_FIRST,
             )
         return int(answer.ref)
 
@@ -811,19 +828,30 @@ class KaggleRemote:
             return method(request)
         except requests.HTTPError as error:
             status = error.response.status_code if error.response is not None else 0
-            if status in (429, 500, 502, 503, 504):
+            if status == 429 or status >= 500:
                 raise RemoteUnavailable(
-                    f"The {what} was not answered ({_reason(error)}).",
-                    "Run the same command again: it asks first whether it arrived.",
+                    f"The {what} was not answered ({_reason(error)}).", ASK_FIRST
                 ) from error
             if status == 401:
                 raise _login_error(self.name) from error
             raise PushRejected(f"The {what} was refused: {_reason(error)}.") from error
         except requests.RequestException as error:
             raise RemoteUnavailable(
-                f"The {what} was not answered ({type(error).__name__}).",
-                "Run the same command again: it asks first whether it arrived.",
+                f"The {what} was not answered ({type(error).__name__}).", ASK_FIRST
             ) from error
+        except UNREADABLE as error:
+            raise RemoteUnavailable(
+                f"The answer to the {what} is unreadable.", ASK_FIRST
+            ) from error
+
+
+def _next_page(asked: str, given: str) -> str:
+    """The token of the page after this one, "" after the last; a service that leads in a circle is left."""
+    if given and given == asked:
+        raise RemoteUnavailable(
+            "The service lists the same page again and again.", "Run the same command again later."
+        )
+    return given
 
 
 def _reason(error: requests.HTTPError) -> str:
@@ -894,7 +922,7 @@ def _submission_status(item: Any) -> SubmissionStatus:
         status=str(item.status.name),
         public_score=str(item.public_score or ""),
         private_score=str(item.private_score or ""),
-        error=str(item.error_description or ""),
+        error=plain(str(item.error_description or "")),
         description=str(item.description or ""),
     )
 
@@ -903,7 +931,7 @@ def log_text(served: str) -> str:
     """Plain text of a log in Kaggle's form: a JSON array of {"stream_name", "time", "data"}."""
     try:
         entries = json.loads(served)
-    except ValueError:
+    except (ValueError, RecursionError):
         return served
     if not isinstance(entries, list):
         return served

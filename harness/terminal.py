@@ -15,8 +15,14 @@ import click
 from harness.records import to_json
 
 TERMINAL_ESCAPES = re.compile(
-    r"\x1b\][^\x07\x1b]*(\x07|\x1b\\)|\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]"
+    r"\x1b[\]P^_X][^\x07\x1b]*(\x07|\x1b\\)|\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
+    "|[\u202a-\u202e\u2066-\u2069]"  # what turns the direction of text, and with it its meaning
 )
+
+
+def plain(text: str) -> str:
+    """Somebody else's text without what a terminal would obey. Line ends and tabs stay."""
+    return TERMINAL_ESCAPES.sub("", text)
 
 
 def print_json(value: Any) -> None:
@@ -26,13 +32,12 @@ def print_json(value: Any) -> None:
 
 def progress(text: str) -> None:
     """A line about what is going on, on stderr."""
-    click.echo(text, err=True)
+    click.echo(plain(text), err=True)
 
 
 def log_line(prefix: str, text: str) -> None:
     """A kernel's log line, told apart from ours. What it holds for terminals is left out."""
-    shown = TERMINAL_ESCAPES.sub("", text)
-    click.echo(click.style(f"  {prefix} | ", dim=True) + shown, err=True)
+    click.echo(click.style(f"  {prefix} | ", dim=True) + plain(text), err=True)
 
 
 def terminal_width() -> int:
@@ -44,6 +49,7 @@ def print_table(
     columns: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[str] = ()
 ) -> None:
     """A table on stdout: drawn for people, tab-separated when it goes into a pipe."""
+    rows = [[plain(cell) for cell in row] for row in rows]  # names come from everywhere
     if not sys.stdout.isatty():
         for row in (columns, *rows):
             click.echo("\t".join(row))

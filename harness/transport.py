@@ -7,6 +7,7 @@ fetches and drops files whose upload failed; nothing of that kind passes here un
 
 import hashlib
 import logging
+import math
 import os
 import random
 import time
@@ -19,6 +20,7 @@ from typing import Any, TypeVar
 import requests
 from requests.adapters import HTTPAdapter
 
+from harness.durable import settle
 from harness.errors import ConfigError, ContractError, PushRejected, RemoteUnavailable
 
 Answer = TypeVar("Answer")
@@ -32,8 +34,15 @@ LONGEST_WAIT_S = 60.0
 UPLOAD_ROUNDS = 10
 CHUNK = 1 << 20
 
-TRANSIENT = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
-RETRIED_STATUS = (429, 500, 502, 503, 504)
+TRANSIENT = (
+    requests.ConnectionError,
+    requests.Timeout,
+    requests.exceptions.ChunkedEncodingError,
+    requests.exceptions.ContentDecodingError,
+)
+RETRIED_STATUS = (429, 500, 502, 503, 504, 507)
+# What the SDK raises when an answer was cut or damaged: half of a JSON, or a field of another type.
+UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
 class _TimeoutAdapter(HTTPAdapter):
@@ -76,10 +85,12 @@ def retry_wait(attempt: int, response: requests.Response | None) -> float:
             wait = float(asked)
         except ValueError:
             try:
-                wait = (parsedate_to_datetime(asked) - datetime.now(UTC)).total_seconds()
-            except ValueError:
+                date = parsedate_to_datetime(asked)
+                # "-0000" dates carry no zone; HTTP's are in GMT.
+                wait = (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
+            except (ValueError, OverflowError):
                 wait = 1.0
-        return min(max(wait, 0.0), LONGEST_WAIT_S)
+        return min(max(wait, 0.0), LONGEST_WAIT_S) if math.isfinite(wait) else 1.0
     return min(0.5 * 2.0**attempt, LONGEST_WAIT_S) * random.uniform(0.7, 1.3)
 
 
@@ -102,6 +113,8 @@ def retrying(what: str, call: Callable[[], Answer]) -> Answer:
             reason = error_text(response)
         except TRANSIENT as error:
             reason = f"{type(error).__name__}"
+        except UNREADABLE:
+            reason = "an unreadable answer"
         if attempt + 1 < READ_ATTEMPTS:
             wait = retry_wait(attempt, response)
             LOGGER.info("%s: %s; trying again in %.1f s", what, reason, wait)
@@ -191,8 +204,8 @@ def upload(
                         _check_unchanged(path, sha256, whole_file.sha256)
                 return
             if query.status_code == 308:
-                received = query.headers.get("Range", "")
-                offset = int(received.rpartition("-")[2]) + 1 if received else 0
+                last = query.headers.get("Range", "").rpartition("-")[2]
+                offset = min(int(last) + 1, size) if last.isdecimal() else 0
             elif query.status_code in RETRIED_STATUS:
                 continue
             else:
@@ -261,11 +274,14 @@ def download(
                         count += len(chunk)
                         if limit is not None and count > limit:
                             raise ContractError(f"{target.name} is larger than {limit} bytes.")
+                        if size is not None and count > size:
+                            announced = None  # more than there should be: no need to fill the disk
+                            break
                         digest.update(chunk)
                         handle.write(chunk)
                     handle.flush()
                     os.fsync(handle.fileno())
-            if announced is not None and count != int(announced):
+            if announced is not None and announced.isdecimal() and count != int(announced):
                 raise requests.ConnectionError(f"{count} of {announced} bytes")
         except requests.HTTPError as error:
             if error.response.status_code not in RETRIED_STATUS:
@@ -281,7 +297,7 @@ def download(
             elif sha256 is not None and digest.hexdigest() != sha256:
                 mismatch = f"sha256 is {digest.hexdigest()[:12]}, expected {sha256[:12]}"
             else:
-                partial.replace(target)
+                settle(partial, target)
                 return
             # Whole but wrong: bytes may have been damaged on the way, so one more try is fair.
             if attempt >= 1:

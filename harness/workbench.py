@@ -1,15 +1,19 @@
 """What every command works with: settings, ledger, and a remote that is opened when it is first needed."""
 
 import contextlib
+import os
 import secrets
 import subprocess
+import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.ledger import Ledger
+from harness.errors import RemoteUnavailable
+from harness.ledger import Ledger, utc_now
 from harness.records import Run, text_digest
 from harness.settings import Settings
 
@@ -63,21 +67,34 @@ class Workbench:
         """Keep other harness processes of this workspace from the same step; tells whether it is ours.
 
         The lock ends with the process that holds it, however that ends.
+
+        Raises:
+            RemoteUnavailable: Another process still held it after LOCK_WAIT_S; it is named.
         """
         from filelock import FileLock, Timeout
 
         folder = self.settings.state / "locks"
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / f"{self.settings.remote}-{name}.lock")
+        holder = folder / f"{self.settings.remote}-{name}.holder"
         try:
             lock.acquire(timeout=0)
         except Timeout:
             if not wait:
                 yield False
                 return
-            self.progress(f"another harness is at work on {name}; waiting for it")
-            lock.acquire(timeout=LOCK_WAIT_S)
+            self.progress(f"waiting for {_holder_text(holder)}, which is at work on {name}")
+            try:
+                lock.acquire(timeout=LOCK_WAIT_S)
+            except Timeout:
+                raise RemoteUnavailable(
+                    f"{_holder_text(holder)} has been at work on {name} for over {LOCK_WAIT_S:.0f} s.",
+                    "Look at what it does, or end it; then run the same command again.",
+                ) from None
         try:
+            # Only for people: who holds it is decided by the lock, and this file may be out of date.
+            with contextlib.suppress(OSError):
+                holder.write_text(f"{os.getpid()} {utc_now()} {' '.join(sys.argv[1:3])}", "utf-8")
             yield True
         finally:
             lock.release()
@@ -135,6 +152,15 @@ def open_workbench(
         ledger.close()
 
 
+def _holder_text(path: Path) -> str:
+    """Whose lock it is, as far as its file tells."""
+    try:
+        pid, since, words = (path.read_text("utf-8").split(" ", 2) + ["", ""])[:3]
+    except (OSError, ValueError):
+        return "another harness"
+    return f"process {pid} (harness {words}, since {since[11:19]} UTC)"
+
+
 def _files(folder: Path) -> Iterator[tuple[str, int, int]]:
     for path in sorted(folder.rglob("*")):
         stat = path.stat()
@@ -144,17 +170,29 @@ def _files(folder: Path) -> Iterator[tuple[str, int, int]]:
 
 def settle_local_identity(settings: Settings, ledger: Ledger) -> None:
     """Notice a local Kaggle that was emptied: what the ledger says of the old one no longer holds."""
-    mark = settings.local_folder / "identity"
+    current = _write_once(settings.local_folder / "identity", secrets.token_hex(8))
     known = settings.state / "local-identity"
-    current = mark.read_text("utf-8") if mark.is_file() else ""
-    if not current:
-        mark.parent.mkdir(parents=True, exist_ok=True)
-        current = secrets.token_hex(8)
-        mark.write_text(current, "utf-8")
-    if not known.is_file() or known.read_text("utf-8") != current:
-        if known.is_file():
-            ledger.retire("local")
-        known.write_text(current, "utf-8")
+    seen = _write_once(known, current)
+    if seen != current:
+        ledger.retire("local")
+        known.unlink()
+        _write_once(known, current)
+
+
+def _write_once(path: Path, text: str) -> str:
+    """Make a file with this text unless there is one; what it holds then.
+
+    It appears whole, and of several processes at once the first wins.
+    """
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, encoding="utf-8") as draft:
+            draft.write(text)
+            draft.flush()
+            os.fsync(draft.fileno())
+            with contextlib.suppress(FileExistsError):
+                os.link(draft.name, path)
+    return path.read_text("utf-8")
 
 
 def git_state(workspace: Path) -> tuple[str | None, bool]:

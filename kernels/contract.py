@@ -18,7 +18,7 @@ import json
 import os
 import re
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 SCHEMA_VERSION = 1
@@ -56,6 +56,10 @@ PREDICTION_PREFIX = "pred_"
 # Minutes of training after which a run stops at the next epoch's end. The environment wins over the number
 # baked into a script (BUDGET_MINUTES at its end); neither, or an empty variable: no limit.
 BUDGET_VARIABLE = "HARNESS_BUDGET_MINUTES"
+
+SHA256_FORM = re.compile(r"[0-9a-f]{64}")
+NAME_LIMIT = 240  # bytes in a file name: file systems take 255, and a download adds to it
+PATH_LIMIT = 1000  # bytes in a relative path
 
 MANIFEST_KEYS = ("schema_version", "spec", "script_sha256", "config", "versions", "files")
 
@@ -143,7 +147,7 @@ def resume_of(manifest: dict[str, Any]) -> Resume | None:
             done=tuple((int(seed), int(fold)) for seed, fold in entry["done"]),
             left=tuple((int(seed), int(fold)) for seed, fold in entry["left"]),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{MANIFEST_FILE}: 'resume' of an unfinished run is malformed") from error
 
 
@@ -187,12 +191,16 @@ def write_json(path: Path, value: Any) -> None:
 def is_safe_relative(path: str) -> bool:
     """True when a path from a manifest or a listing stays below the folder it is joined to."""
     parts = path.split("/")
+    try:
+        sizes = [len(part.encode()) for part in parts]
+    except UnicodeEncodeError:
+        return False  # half a surrogate pair is no name on any disk
     return (
-        bool(path)
-        and "\\" not in path
-        and "\0" not in path
-        and not path.startswith("/")
+        "\\" not in path
+        and path.isprintable()
         and not any(part in ("", ".", "..") for part in parts)
+        and max(sizes) <= NAME_LIMIT
+        and sum(sizes) + len(sizes) <= PATH_LIMIT
     )
 
 
@@ -218,11 +226,17 @@ def manifest_faults(manifest: Any) -> list[str]:
             faults.append(f"{MANIFEST_FILE}: an entry of 'files' lacks path, size or sha256")
             continue
         path = str(entry["path"])
-        if not is_safe_relative(path):
-            faults.append(f"{MANIFEST_FILE}: path {path!r} leaves the output folder")
+        faults += _entry_faults(entry, path)
         if path in seen:
             faults.append(f"{MANIFEST_FILE}: path {path!r} is listed twice")
         seen.add(path)
+    faults += [
+        f"{MANIFEST_FILE}: a folder of {path!r} is listed as a file"
+        for path in sorted(seen)
+        if any(parent.as_posix() in seen for parent in PurePosixPath(path).parents)
+    ]
+    if not SHA256_FORM.fullmatch(str(manifest["script_sha256"])):
+        faults.append(f"{MANIFEST_FILE}: script_sha256 is not 64 hex digits")
     try:
         finished = resume_of(manifest) is None
     except ValueError as error:
@@ -232,6 +246,17 @@ def manifest_faults(manifest: Any) -> list[str]:
         for name in (INFERENCE_FILES if manifest.get("kind") == INFERENCE_KIND else SMALL_FILES)
         if finished and name != MANIFEST_FILE and name not in seen
     ]
+    return faults
+
+
+def _entry_faults(entry: dict[str, Any], path: str) -> list[str]:
+    faults = []
+    if not isinstance(entry["path"], str) or not is_safe_relative(path):
+        faults.append(f"{MANIFEST_FILE}: path {path!r} leaves the output folder")
+    if type(entry["size"]) is not int or entry["size"] < 0:
+        faults.append(f"{MANIFEST_FILE}: the size of {path!r} is no number of bytes")
+    if not SHA256_FORM.fullmatch(str(entry["sha256"])):
+        faults.append(f"{MANIFEST_FILE}: the sha256 of {path!r} is not 64 hex digits")
     return faults
 
 

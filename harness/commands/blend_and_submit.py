@@ -30,6 +30,7 @@ from harness.commands.validation import (
     public_noise_of,
     validation_path,
 )
+from harness.durable import write_bytes
 from harness.errors import RemoteUnavailable, SubmissionInvalid
 from harness.gate import (
     DEFAULT_RESERVE,
@@ -119,6 +120,23 @@ def blend_and_submit(
         BlendError: No or incompatible members.
         SubmissionInvalid: The gate blocks the file, or the service refused it; nothing is sent twice.
     """
+    # One at a time: two would write the same files under each other's hands.
+    with bench.locked("blend"):
+        return _blend_and_submit(
+            bench, competition_slug, runs, message, floor, dry_run, options, confirm
+        )
+
+
+def _blend_and_submit(
+    bench: Workbench,
+    competition_slug: str | None,
+    runs: Sequence[str],
+    message: str,
+    floor: float | None,
+    dry_run: bool,
+    options: Options | None,
+    confirm: Callable[[Sequence[Finding]], bool] | None,
+) -> BlendAndSubmitResult:
     options = options or Options()
     if floor is not None:
         options = replace(options, floor=floor)
@@ -220,11 +238,8 @@ def write_submission(
     data = csv_bytes(predictions)
     day = datetime.now(UTC).strftime("%Y-%m-%d")
     name = f"{day}-{label}-{hashlib.sha256(data).hexdigest()[:8]}.csv"
-    path = folder / name
-    temporary = path.with_suffix(".part")
-    temporary.write_bytes(data)
-    temporary.replace(path)
-    return path
+    write_bytes(folder / name, data)
+    return folder / name
 
 
 def write_record(

@@ -17,11 +17,13 @@ from harness.commands.members import (
     read_member,
     sample_submission,
 )
+from harness.durable import write_text
 from harness.errors import ConfigError, ContractError
 from harness.gate import read_submission
 from harness.ledger import utc_now
 from harness.members import TableBuilder, line_up
 from harness.outputs import KEYS, RunOutputs
+from harness.reading import read_csv
 from harness.records import ImportedMember
 from harness.scoring import Evidence, Score
 from harness.workbench import Workbench
@@ -69,6 +71,13 @@ def import_member(
         raise ConfigError(
             f"{name!r} is no name for a member.", "Use lower case letters, digits, dots and dashes."
         )
+    with bench.locked("blend"):
+        return _import(bench, name, oof, test, slug, note)
+
+
+def _import(
+    bench: Workbench, name: str, oof: Path, test: Path, slug: str | None, note: str
+) -> Imported:
     runs = bench.ledger.runs(bench.settings.remote)
     if any(run.run_id == name for run in runs):
         raise ConfigError(f"{name!r} is a run already.", "Choose another name.")
@@ -89,9 +98,7 @@ def import_member(
     folder = import_folder(bench, competition.slug, name)
     folder.mkdir(parents=True, exist_ok=True)
     for frame, file in ((oof_frame, OOF_FILE), (test_frame, TEST_FILE)):
-        partial = folder / (file + ".part")
-        frame.to_csv(partial, index=False, lineterminator="\n")
-        partial.replace(folder / file)
+        write_text(folder / file, frame.to_csv(index=False, lineterminator="\n"))
     item = ImportedMember(
         name=name,
         competition=competition.slug,
@@ -135,18 +142,16 @@ def read_foreign(path: Path, competition: Competition) -> "pd.DataFrame":
     Raises:
         ConfigError: It cannot be read, or its columns cannot be told apart.
     """
-    import pandas as pd
-
     try:
-        header = list(pd.read_csv(path, nrows=0).columns)
-        ids = [name for name in (ID_COLUMN, competition.id_column) if name in header]
-        if not ids:
-            raise ConfigError(
-                f"{path.name} has no column {ID_COLUMN!r} or {competition.id_column!r}; it has {header}."
-            )
-        frame = pd.read_csv(path, dtype={ids[0]: str}, keep_default_na=False)
-    except (OSError, ValueError, UnicodeDecodeError) as error:
+        frame = read_csv(path, [ID_COLUMN, competition.id_column])
+    except ValueError as error:
         raise ConfigError(f"{path} is no readable CSV: {error}.") from error
+    header = list(frame.columns)
+    ids = [name for name in (ID_COLUMN, competition.id_column) if name in header]
+    if not ids:
+        raise ConfigError(
+            f"{path.name} has no column {ID_COLUMN!r} or {competition.id_column!r}; it has {header}."
+        )
     frame = frame.rename(columns={ids[0]: ID_COLUMN})
     rest = [
         name for name in frame.columns if name not in KEYS and not name.startswith(TARGET_PREFIX)

@@ -123,7 +123,8 @@ def sample_submission(bench: Workbench, competition: Competition) -> Path:
     """The competition's sample submission, fetched once."""
     path = sample_path(bench, competition.slug)
     if not path.is_file():
-        bench.remote.competition_file(competition.slug, SAMPLE_FILE, path)
+        with bench.locked(f"sample-{competition.slug}"):
+            bench.remote.competition_file(competition.slug, SAMPLE_FILE, path)
     return path
 
 

@@ -6,17 +6,19 @@ ledger says how far it came, and its state stays where it can be mounted.
 """
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from harness.commands.settling import confirm_state, restore_script
+from harness.durable import write_text
 from harness.errors import ContractError, HarnessError, RunFailed
+from harness.failures import Cause, find_cause
 from harness.ledger import utc_now
 from harness.outputs import is_small, manifest_files, read_manifest, read_outputs
 from harness.records import PackedFile, Run, RunState
 from harness.registry import competition_by_slug
 from harness.remote import OutputListing, ReadRefused, log_text
-from harness.terminal import TERMINAL_ESCAPES
+from harness.terminal import plain
 from harness.workbench import Workbench
 from kernels.contract import (
     INFERENCE_KIND,
@@ -30,8 +32,6 @@ from kernels.contract import (
 )
 
 LOG_TAIL_LINES = 12
-# The last line of a traceback: SomeError: what it says.
-ERROR_LINE = re.compile(r"^[A-Za-z_][\w.]*(Error|Exception|Interrupt|Exit|Warning): ")
 
 
 @dataclass(frozen=True)
@@ -49,22 +49,35 @@ def pull(bench: Workbench, runs: Sequence[Run], checkpoints: bool = False) -> li
     results = []
     for run in runs:
         try:
-            results.append(_pull_one(bench, run, checkpoints))
+            # Two at once would write the same files under each other's hands.
+            with bench.locked(f"pull-{run.run_id}"):
+                results.append(_pull_one(bench, bench.ledger.run(run.run_id), checkpoints))
         except (RunFailed, ContractError, ReadRefused) as error:
             results.append(PullResult(bench.ledger.run(run.run_id), 0, 0, error))
     return results
 
 
 def _pull_one(bench: Workbench, run: Run, checkpoints: bool) -> PullResult:
+    if run.pulled_at is None:
+        run = confirm_state(bench, run)
+    if not run.state.is_final:
+        raise ContractError(
+            f"Run {run.run_id} has not ended after all: it is {run.state.lower()}.",
+            "Wait with: harness watch --follow",
+        )
+    restore_script(bench, run)
     listing = bench.remote.kernel_outputs(run.kernel)
-    log = TERMINAL_ESCAPES.sub("", log_text(listing.log))
+    log = plain(log_text(listing.log))
     log_path = bench.log_path(run)
     log_path.parent.mkdir(parents=True, exist_ok=True)
-    log_path.write_text(log, encoding="utf-8")
+    write_text(log_path, log)
     if run.state is not RunState.COMPLETE:
         # The service's own words are often general; the log has the reason.
-        bench.ledger.update_run(run.run_id, pulled_at=utc_now(), failure=failure_reason(run, log))
-        raise RunFailed(failure_text(run, log), f"Log: {log_path}")
+        cause = find_cause(run.state, run.failure, log)
+        bench.ledger.update_run(
+            run.run_id, pulled_at=utc_now(), failure=cause.reason, failure_kind=cause.kind
+        )
+        raise RunFailed(failure_text(run, log, cause), f"{cause.next_step} Log: {log_path}")
     urls = safe_listing(run, listing)
     folder = bench.outputs_folder(run)
     if MANIFEST_FILE not in urls:
@@ -140,20 +153,11 @@ def _is_here(bench: Workbench, run: Run, file: PackedFile) -> bool:
     return path.is_file() and path.stat().st_size == file.size and sha256_file(path) == file.sha256
 
 
-def failure_reason(run: Run, log: str) -> str:
-    """Why a run failed: the last error in its log, else what the service says, else its last line."""
-    lines = [line.strip() for line in log.splitlines() if line.strip()]
-    raised = [line for line in lines if ERROR_LINE.match(line)]
-    candidates = raised or ([run.failure] if run.failure else lines)
-    return candidates[-1] if candidates else "no log was written"
-
-
-def failure_text(run: Run, log: str) -> str:
-    """One paragraph: which run failed, the reason and the log's last lines."""
-    reason = failure_reason(run, log)
+def failure_text(run: Run, log: str, cause: Cause) -> str:
+    """One paragraph: which run failed, its kind and cause, and the log's last lines."""
     lines = [line for line in log.splitlines() if line.strip()]
     tail = "\n".join(f"    {line}" for line in lines[-LOG_TAIL_LINES:])
-    return f"Kernel {run.kernel} ended as {run.state}: {reason}\n{tail}\n"
+    return f"Kernel {run.kernel} ended as {run.state} ({cause.kind}): {cause.reason}\n{tail}\n"
 
 
 def runs_to_pull(bench: Workbench, names: Sequence[str], checkpoints: bool) -> list[Run]:

@@ -5,7 +5,6 @@ remote for the kernel's source: nothing is pushed twice, and an equal digest is 
 cannot start yet, because of a run it starts from or for want of a free session, is queued for tick.
 """
 
-import json
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -21,7 +20,9 @@ from harness.commands.chain import (
     unfinished_run,
     with_upstream,
 )
+from harness.commands.settling import confirm_state, keep_script
 from harness.errors import ConfigError, HarnessError, PushRejected
+from harness.failures import FailureKind, find_cause
 from harness.ledger import utc_now
 from harness.notebooks import source_sha256
 from harness.package import packer_for, weights_file, wheels_slug
@@ -32,6 +33,7 @@ from harness.remote import SessionsFull, SourcesIgnored
 from harness.render import backbones_of, configure, render_kernel
 from harness.workbench import DATA_KEY, Workbench, git_state
 from kernels.config import Strategy, weights_slug
+from kernels.contract import write_json
 
 SETTLE_LOOKS = {"local": 1, "kaggle": 4}  # the real service shows a new version late
 SETTLE_WAIT_S = 15.0
@@ -261,8 +263,11 @@ def _is_there(bench: Workbench, item: Ready, force: bool) -> Run | None:
     """The run of exactly these bytes that is on its way or ended well, on today's data."""
     data = bench.data_digest(item.competition)
     for run in bench.ledger.runs_with_digest(bench.settings.remote, item.build.digest):
+        if run.state in ENDED_BADLY and not force:
+            run = confirm_state(bench, run)
         other_data = bench.has_other_data(run, data)
-        ended = run.state in ENDED_BADLY or run.failure or run.unfinished
+        failed = run.failure is not None and run.failure_kind != FailureKind.STUCK
+        ended = run.state in ENDED_BADLY or failed or run.unfinished
         if not (ended or other_data or force):
             return run
     return None
@@ -309,12 +314,8 @@ def _push_one(bench: Workbench, item: Ready, force: bool) -> PushResult:
             state=RunState.INTENT,
         )
     )
-    folder = bench.run_folder(run)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / build.metadata["code_file"]).write_text(build.source, encoding="utf-8")
-    (folder / "kernel-metadata.json").write_text(
-        json.dumps(build.metadata, indent=2) + "\n", "utf-8"
-    )
+    keep_script(bench, run, build.source)
+    write_json(bench.run_folder(run) / "kernel-metadata.json", build.metadata)
     try:
         version = remote.push_kernel(build)
     except SourcesIgnored as error:
@@ -325,15 +326,22 @@ def _push_one(bench: Workbench, item: Ready, force: bool) -> PushResult:
             state=RunState.QUEUED,
             pushed_at=utc_now(),
             failure=error.message,
+            failure_kind=FailureKind.REJECTED,
         )
         raise
     except SessionsFull:
         # Nothing was made, and the same push comes again: it leaves no trace.
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(bench.run_folder(run), ignore_errors=True)
         ledger.forget_run(run.run_id)
         raise
     except PushRejected as error:
-        ledger.update_run(run.run_id, state=RunState.REJECTED, failure=error.message)
+        cause = find_cause(RunState.REJECTED, error.message)
+        ledger.update_run(
+            run.run_id,
+            state=RunState.REJECTED,
+            failure=error.message,
+            failure_kind=cause.kind,
+        )
         raise
     run = ledger.update_run(
         run.run_id, version=version, state=RunState.QUEUED, pushed_at=utc_now(), failure=None
@@ -364,9 +372,16 @@ def settle_intent(bench: Workbench, run: Run) -> Run:
             found = bench.remote.kernel_source(replace(run.kernel, version=version))
             source = found[1] if found else ""
             if source_sha256(source) == run.script_sha256:
+                keep_script(bench, run, source)
                 return bench.ledger.update_run(
                     run.run_id, version=version, state=RunState.QUEUED, pushed_at=utc_now()
                 )
+    # What a killed process had half-written: the run's folder is never written to again.
+    for partial in bench.run_folder(run).glob("*.part"):
+        partial.unlink()
     return bench.ledger.update_run(
-        run.run_id, state=RunState.REJECTED, failure="the push was cut off before it arrived"
+        run.run_id,
+        state=RunState.REJECTED,
+        failure="the push was cut off before it arrived",
+        failure_kind=FailureKind.TRANSIENT,
     )

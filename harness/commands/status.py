@@ -18,6 +18,7 @@ class Status:
     to_pull: int
     pulled: int
     failed: int
+    failures: tuple[Run, ...]  # that nothing has come after: the newest run of their spec
     best: Run | None
     submissions: tuple[Submission, ...]
     next_step: str
@@ -33,6 +34,7 @@ def status(bench: Workbench) -> Status:
     complete = [run for run in runs if run.state is RunState.COMPLETE]
     scored = [run for run in complete if run.score_mean_fold is not None]
     failed = [run for run in runs if run.state.is_final and run.state is not RunState.COMPLETE]
+    newest_of = {run.spec.label(): run for run in runs}
     unpulled = [run for run in runs if run.state.is_final and run.pulled_at is None]
     unpulled = [run for run in unpulled if run.state is not RunState.REJECTED]
     fitting = [run for run in scored if run.spec.profile == profile and run.spec.is_comparable()]
@@ -59,6 +61,7 @@ def status(bench: Workbench) -> Status:
         to_pull=len(unpulled),
         pulled=len(scored),
         failed=len(failed),
+        failures=tuple(run for run in failed if newest_of[run.spec.label()] is run),
         best=max(scored, key=lambda run: run.score_mean_fold or 0.0, default=None),
         submissions=submissions,
         next_step=next_step,

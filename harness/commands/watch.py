@@ -8,6 +8,7 @@ from pathlib import Path
 
 from harness.commands.push import settle_intent
 from harness.errors import HarnessError, RemoteUnavailable
+from harness.failures import NEXT_STEPS, FailureKind, kind_after
 from harness.records import Run, RunSpec, RunState
 from harness.registry import load_strategy
 from harness.remote import ReadRefused
@@ -16,13 +17,23 @@ from harness.workbench import Workbench
 
 FIRST_WAIT_S = 0.5
 OUTAGE_S = 1800.0
+HEARTBEAT_S = 300.0
+VANISHED_LOOKS = 5
+LONGEST_SESSION_S = 13 * 3600.0  # the service ends sessions after 12 h
+GIVEN_UP = (FailureKind.STUCK, FailureKind.VANISHED)
+LONGEST_STATE_S = {RunState.QUEUED: 24 * 3600.0, RunState.INTENT: 3600.0}
 LONGEST_WAIT_S = {"local": 2.0, "kaggle": 60.0}  # the real service answers 429 to eager polling
 
 
-def refresh(bench: Workbench, runs: Sequence[Run] | None = None) -> list[Run]:
+def refresh(
+    bench: Workbench,
+    runs: Sequence[Run] | None = None,
+    refused: Callable[[Run, ReadRefused], None] | None = None,
+) -> list[Run]:
     """The open runs (or the named ones) with their state as the remote has it now.
 
-    A run that the remote refuses to tell about is told and left as it was: the others go on.
+    A run that the remote refuses to tell about is told (or given to ``refused``) and left as it was: the
+    others go on.
     """
     fresh = []
     for run in bench.ledger.open_runs(bench.settings.remote) if runs is None else runs:
@@ -35,20 +46,33 @@ def refresh(bench: Workbench, runs: Sequence[Run] | None = None) -> list[Run]:
                 status = bench.remote.kernel_status(run.kernel)
             except ReadRefused as error:
                 bench.progress(f"{run.run_id}: {error}")
+                if refused is not None:
+                    refused(run, error)
             else:
-                failure = status.failure or run.failure
+                # What a watch gave up on has been told about again.
+                kept = None if run.failure_kind in GIVEN_UP else run.failure
+                failure = status.failure or kept
                 if status.state is not run.state or failure != run.failure:
-                    run = bench.ledger.update_run(run.run_id, state=status.state, failure=failure)
+                    run = bench.ledger.update_run(
+                        run.run_id,
+                        state=status.state,
+                        failure=failure,
+                        failure_kind=kind_after(status.state, failure),
+                    )
         fresh.append(run)
     return fresh
 
 
-def refresh_patiently(bench: Workbench, runs: Sequence[Run]) -> list[Run]:
+def refresh_patiently(
+    bench: Workbench,
+    runs: Sequence[Run],
+    refused: Callable[[Run, ReadRefused], None] | None = None,
+) -> list[Run]:
     """refresh, sitting out an unreachable service for OUTAGE_S before giving up."""
     started = time.monotonic()
     while True:
         try:
-            return refresh(bench, runs)
+            return refresh(bench, runs, refused)
         except RemoteUnavailable as error:
             if time.monotonic() - started > OUTAGE_S:
                 raise
@@ -64,14 +88,21 @@ def follow(
 ) -> list[Run]:
     """Poll until every run is final, backing off; call ``changed`` when a state changes.
 
+    A run that the service keeps refusing to tell about, or that stays in one state for longer than a
+    session may last, is given up with a word and keeps its state: it is looked at again next time.
+
     Args:
         changed: Gets each run once at the start and after each change.
         logged: Gets lines of running kernels' logs as they come.
 
     Returns:
-        The runs in their final state.
+        The runs as they ended, those given up included.
+
+    Raises:
+        RemoteUnavailable: The service was unreachable for OUTAGE_S.
     """
-    runs = refresh(bench, runs)
+    watchdog = Watchdog(bench)
+    runs = refresh(bench, runs, watchdog.refused)
     told: dict[str, RunState] = {}
     tails: dict[str, _LogTail] = {}
     wait = FIRST_WAIT_S
@@ -89,11 +120,75 @@ def follow(
             elif logged is not None and run.run_id in tails:
                 for line in tails[run.run_id].lines():
                     logged(run, line)
-        if all(run.state.is_final for run in runs):
+        runs = [watchdog.look(run) for run in runs]
+        if all(run.state.is_final or run.run_id in watchdog.given_up for run in runs):
             return runs
+        watchdog.heartbeat(runs, news)
         wait = FIRST_WAIT_S if news else min(wait * 1.4, LONGEST_WAIT_S[bench.settings.remote])
         time.sleep(wait)
-        runs = refresh_patiently(bench, runs)
+        watched = [run for run in runs if run.run_id not in watchdog.given_up]
+        fresh = {run.run_id: run for run in refresh_patiently(bench, watched, watchdog.refused)}
+        runs = [fresh.get(run.run_id, run) for run in runs]
+
+
+class Watchdog:
+    """Bounds the wait for each run, and says now and then that it goes on.
+
+    Durations are measured by a clock that does not jump, from the first look of this command on.
+    """
+
+    def __init__(self, bench: Workbench, clock: Callable[[], float] = time.monotonic) -> None:
+        self.bench = bench
+        self.given_up: set[str] = set()
+        self._clock = clock
+        self._refusals: dict[str, int] = {}
+        self._refused_now: set[str] = set()
+        self._since: dict[str, tuple[RunState, float]] = {}
+        self._quiet_since = self._told = clock()
+
+    def refused(self, run: Run, error: ReadRefused) -> None:
+        """Count a refusal; after VANISHED_LOOKS in a row the kernel counts as vanished."""
+        self._refused_now.add(run.run_id)
+        self._refusals[run.run_id] = self._refusals.get(run.run_id, 0) + 1
+        if self._refusals[run.run_id] >= VANISHED_LOOKS:
+            self._give_up(
+                run, FailureKind.VANISHED, f"the service no longer tells of it: {error.reason}"
+            )
+
+    def look(self, run: Run) -> Run:
+        """Note a run's state; give it up when it has been the same for too long."""
+        if run.state.is_final or run.run_id in self.given_up:
+            return self.bench.ledger.run(run.run_id)
+        if run.run_id not in self._refused_now:
+            self._refusals.pop(run.run_id, None)
+        self._refused_now.discard(run.run_id)
+        state, since = self._since.get(run.run_id, (None, 0.0))
+        now = self._clock()
+        if state is not run.state:
+            self._since[run.run_id] = (run.state, now)
+        elif now - since > LONGEST_STATE_S.get(run.state, LONGEST_SESSION_S):
+            hours = (now - since) / 3600
+            self._give_up(
+                run, FailureKind.STUCK, f"{run.state.lower()} for {hours:.0f} h without an end"
+            )
+            return self.bench.ledger.run(run.run_id)
+        return run
+
+    def _give_up(self, run: Run, kind: FailureKind, why: str) -> None:
+        self.given_up.add(run.run_id)
+        self.bench.ledger.update_run(run.run_id, failure=why, failure_kind=kind)
+        self.bench.progress(f"{run.run_id}: {kind}: {why}. {NEXT_STEPS[kind]}")
+
+    def heartbeat(self, runs: Sequence[Run], news: bool) -> None:
+        """A line about what is waited for, when nothing has changed for HEARTBEAT_S."""
+        now = self._clock()
+        if news:
+            self._quiet_since = self._told = now
+        elif now - self._told >= HEARTBEAT_S:
+            self._told = now
+            states = [run.state.lower() for run in runs if not run.state.is_final]
+            counts = ", ".join(f"{states.count(name)} {name}" for name in sorted(set(states)))
+            self.bench.progress(f"{counts}; no change for {(now - self._quiet_since) / 60:.0f} min")
 
 
 def models_of_spec(workspace: Path, spec: RunSpec) -> int | None:
