@@ -44,6 +44,11 @@ class ManualClock:
         self._now += seconds
 
 
+def is_due(now: float, created: float, ready_at: float) -> bool:
+    """Tell whether a delay is over. A clock that was put back since makes nobody wait for it."""
+    return now >= ready_at or now < created
+
+
 def as_datetime(seconds: float) -> datetime:
     """Give the naive UTC datetime that the SDK's messages hold."""
     return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None)

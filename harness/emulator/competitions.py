@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.emulator import blobs, grader, lifecycle, reruns
-from harness.emulator.clock import as_datetime, parse_iso, utc_day
+from harness.emulator.clock import as_datetime, is_due, parse_iso, utc_day
 from harness.emulator.datasets import use_tokens
 from harness.emulator.errors import ApiError, StateError, bad_request, not_found
 from harness.emulator.state import State
@@ -461,7 +461,8 @@ def submissions(state: State, slug: str, user: str | None) -> list[dict[str, Any
 
 
 def _status(state: State, row: Mapping[str, Any]) -> str:
-    if not row["graded"] or row["polls"] > 0 or state.clock.now() < row["ready_at"]:
+    due = is_due(state.clock.now(), row["created"], row["ready_at"])
+    if not row["graded"] or row["polls"] > 0 or not due:
         return "PENDING"
     return "ERROR" if row["error"] else "COMPLETE"
 

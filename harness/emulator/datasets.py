@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from harness.emulator import archives, blobs
+from harness.emulator.clock import is_due
 from harness.emulator.errors import ApiError, bad_request, forbidden, not_found
 from harness.emulator.options import Options
 from harness.emulator.state import State
@@ -93,7 +94,7 @@ def _status(state: State, row: sqlite3.Row) -> str:
     now = state.clock.now()
     if row["hidden"]:
         return "DELETED"
-    if now >= row["ready_at"] and row["polls"] <= 0:
+    if is_due(now, row["created"], row["ready_at"]) and row["polls"] <= 0:
         return "FAILED" if row["failure"] else "READY"
     span = max(row["ready_at"] - row["created"], 1e-9)
     stage = int(len(_STAGES) * (now - row["created"]) / span)
@@ -103,7 +104,8 @@ def _status(state: State, row: sqlite3.Row) -> str:
 def poll(state: State, dataset: int) -> str:
     """Give the newest version's status, counting the question as a poll."""
     newest = versions(state, dataset)[-1]
-    if newest["polls"] > 0 and state.clock.now() >= newest["ready_at"]:
+    due = is_due(state.clock.now(), newest["created"], newest["ready_at"])
+    if newest["polls"] > 0 and due:
         with state.write() as db:
             db.execute(
                 "UPDATE dataset_versions SET polls = polls - 1 WHERE id = ? AND polls > 0",

@@ -18,6 +18,7 @@ import logging
 import os
 import secrets
 import socket
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -254,6 +255,9 @@ class Server:
             return self._error(ApiError(problem.code or 500, problem.description or problem.name))
         except ConnectionError:
             return None
+        except (OSError, sqlite3.OperationalError) as problem:
+            log.error("%s %s: %s", request.method, path, problem)
+            return self._error(ApiError(507, f"The local Kaggle cannot write: {problem}"))
         except Exception:
             log.exception("%s %s failed", request.method, path)
             return self._error(ApiError(500, "Internal error of the local Kaggle"))

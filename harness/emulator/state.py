@@ -111,6 +111,8 @@ class State:
         try:
             for name in ("blobs", "uploads", "runs", "mounts", "queue", "slots", "solutions"):
                 (self.folder / name).mkdir(parents=True, exist_ok=True)
+            # It holds the folder's secret and keys; the journal beside it takes the same mode.
+            (self.folder / "state.sqlite").touch(mode=0o600)
         except OSError as problem:
             raise StateError(f"cannot use {self.folder} as state folder: {problem}") from problem
         self._pool: list[sqlite3.Connection] = []
