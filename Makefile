@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow kaggle-image lint types check docs clean
+.PHONY: help install demo test test-slow chaos kaggle-image lint types check docs clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -27,6 +27,9 @@ demo: $(STAMP)  ## the whole loop offline, from drawn X-rays to a scored submiss
 
 test: $(STAMP)  ## every test but the slow ones
 	$(BIN)/python -m pytest -n 2 --dist loadscope
+
+chaos: $(STAMP)  ## kills, faults and races against the loop: make chaos SEEDS=1000
+	$(BIN)/python -m tests.chaos.campaign --regressions --seeds $(or $(SEEDS),50)
 
 test-slow: $(STAMP)  ## the slow tests too
 	$(BIN)/python -m pytest -m "slow or not slow"
