@@ -44,6 +44,10 @@ def read_csv(path: Path, text_columns: Sequence[str]) -> "pd.DataFrame":
         )
     except (OSError, OverflowError, MemoryError, RecursionError, csv.Error) as error:
         raise ValueError(str(error) or type(error).__name__) from error
+    for name in frame.columns:
+        if frame[name].dtype == object and name not in text_columns:
+            # Whole numbers beyond 64 bits come as Python's own; as text they are no number to anybody.
+            frame[name] = frame[name].astype(str)
     names = [str(name) for name in frame.columns]
     if len(names) == 1:
         for mark, word in OTHER_SEPARATORS.items():

@@ -53,7 +53,7 @@ def unpack(state: State, source: Path, name: str) -> list[tuple[str, blobs.Blob]
         return None
     if zipfile.is_zipfile(source):
         members = _zip_members(source)
-    elif tarfile.is_tarfile(source):
+    elif _is_tar(source):
         members = _tar_members(source)
     else:
         return None
@@ -79,6 +79,13 @@ def unpack(state: State, source: Path, name: str) -> list[tuple[str, blobs.Blob]
     ) as problem:
         raise ArchiveRefused(f"{name} is damaged: {problem}") from problem
     return sorted(found.items())
+
+
+def _is_tar(source: Path) -> bool:
+    try:
+        return tarfile.is_tarfile(source)
+    except (EOFError, OSError, zlib.error):
+        return False  # compressed, and cut before its first member
 
 
 def _safe(path: str, archive: str) -> str:
