@@ -44,7 +44,7 @@ from kernels.config import Competition
 from kernels.contract import oof_columns, prediction_columns, record_files, write_json
 
 
-def run_kernel(pipeline, competition: Competition, read_tables, profiles, spec, datasets, script):
+def run_kernel(pipeline, competition: Competition, read_tables, profiles, spec, datasets, script, *_):
     """Predict, then write what the run contract asks for."""
     root = Path(os.environ.get("HARNESS_KAGGLE_ROOT", "/kaggle"))
     os.chdir(root / "working")
