@@ -58,7 +58,8 @@ def run_into(
     """Run a pipeline to its end; the working folder, sealed."""
     writer = OutputWriter(COMPETITION, paths_in(folder))
     torch.rand(3)  # a pipeline must not depend on random numbers drawn before it
-    pipeline(config, tables, writer)
+    for _ in single_thread():  # also where a fixture of the module runs it, before those of a test
+        pipeline(config, tables, writer)
     writer.finish({"strategy": "test"}, config, {}, "0" * 64)
     return writer.paths.working
 
