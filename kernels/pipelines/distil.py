@@ -141,7 +141,7 @@ def run(config: DistilConfig, tables: Tables, writer: OutputWriter) -> None:
             writer.write_history(f"{own.stem}_history_seed{seed}_fold{fold}", history)
             kept = student, history
             predicted = FoldLogits(config, held_out)
-            predicted.add(student, own, compute)
+            predicted.add(student, own, compute, ("labelled", "test"))
             note["student"] = writer.fold_score(truth, logistic(predicted.held))
         share = config.teacher_share if config.student is not None else 1.0
         held_probs, test_probs = (
@@ -229,12 +229,18 @@ class FoldLogits:
         self.held_out = held_out
         self.parts: dict[str, list[np.ndarray]] = {name: [] for name in SETS}
 
-    def add(self, model: LateClassifier, network: MappedNetwork, compute: Compute) -> None:
-        """Let one more network speak; each network counts the same."""
+    def add(
+        self,
+        model: LateClassifier,
+        network: MappedNetwork,
+        compute: Compute,
+        sets: tuple[str, ...] = SETS,
+    ) -> None:
+        """Let one more network speak of these sets; each network counts the same."""
         for name in SETS:
             views = self.config.teacher_tta if name == "unlabelled" else self.config.tta
             known = [network.fixed[name, view] for view in views if (name, view) in network.fixed]
-            if known:
+            if known and name in sets:
                 rows = self.held_out if name == "labelled" else np.arange(len(known[0]))
                 size = self.config.teacher.batch_size
                 seen = [late_logits(model, maps[rows], size, compute) for maps in known]
