@@ -86,7 +86,7 @@ def test_a_continued_run_has_the_folds_of_both_sessions(tmp_path):
     assert said is not None
     assert said.startswith("session 2: going on from")
     assert "1 of 2 folds done" in said
-    assert (session.number, session.earlier_s > 60.0, session.keeps) == (2, True, True)
+    assert (session.number, session.earlier_s >= 60.0, session.keeps) == (2, True, True)
     assert (paths.working / "checkpoints" / "fold0.pth").read_bytes() == b"w"
     writer = OutputWriter(COMPETITION, paths, session)
     rows = np.arange(4)
