@@ -63,6 +63,19 @@ def assign_folds(targets: np.ndarray, groups: np.ndarray, count: int, seed: int)
     return folds
 
 
+def refuse_shared_rows(rows: np.ndarray, held_out: np.ndarray) -> None:
+    """The last look before training: no row is both learned from and scored.
+
+    Raises:
+        ValueError: When one is; names the first.
+    """
+    shared = np.intersect1d(rows, held_out)
+    if len(shared):
+        raise ValueError(
+            f"{len(shared)} rows are both trained on and held out (first: {shared[0]})"
+        )
+
+
 def iterate_folds(
     targets: np.ndarray, groups: np.ndarray, config: FoldsConfig
 ) -> Iterator[tuple[int, int, np.ndarray, np.ndarray]]:

@@ -21,6 +21,7 @@ from kernels.blocks.augment import augment_batch
 from kernels.blocks.devices import Compute
 from kernels.blocks.ema import ModelEma
 from kernels.blocks.entry import say
+from kernels.blocks.folds import refuse_shared_rows
 from kernels.blocks.losses import LossFunction, build_loss, smooth_targets
 from kernels.blocks.mixing import mix_batch, mixing_on
 from kernels.blocks.optimisers import Schedule, build_optimiser
@@ -213,11 +214,7 @@ def fit_classifier(
     Raises:
         ValueError: When a row is both trained on and held out.
     """
-    shared = np.intersect1d(rows, held_rows)
-    if len(shared):
-        raise ValueError(
-            f"{len(shared)} rows are both trained on and held out (first: {shared[0]})"
-        )
+    refuse_shared_rows(rows, held_rows)
     rows = subset_rows(targets, rows, config.rows_per_class, derive_seed(seed, "subset"))
     truth = targets[rows].astype(np.float32)
     held_images = np.asarray(images[held_rows])

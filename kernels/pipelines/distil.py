@@ -32,7 +32,7 @@ from kernels.blocks.early_maps import (
     map_tensor,
 )
 from kernels.blocks.entry import say
-from kernels.blocks.folds import iterate_folds
+from kernels.blocks.folds import iterate_folds, refuse_shared_rows
 from kernels.blocks.gallery import Showcase
 from kernels.blocks.grouping import groups_of, strata_of
 from kernels.blocks.images import load_images
@@ -96,6 +96,9 @@ def run(config: DistilConfig, tables: Tables, writer: OutputWriter) -> None:
     ids, test_ids = tables.labelled["id"].to_numpy(), list(tables.test["id"])
     cells = iterate_folds(strata_of(targets, config.folds.count), groups, config.folds)
     processes = fold_processes(config.folds.parallel, compute)
+    share = config.teacher_share if config.student is not None else 1.0
+    # Teachers that have no say in the prediction need not look at the test films.
+    spoken = SETS if share else ("labelled", "unlabelled")
     for seed, fold, train, held_out in writer.folds(cells, processes):
         started = time.monotonic()
         label = f"seed {seed} fold {fold} "
@@ -117,7 +120,7 @@ def run(config: DistilConfig, tables: Tables, writer: OutputWriter) -> None:
                 slot=fold_slot(writer.session, seed, fold, f"teacher{place}"),
             )
             writer.write_history(f"{network.stem}_teacher_history_seed{seed}_fold{fold}", history)
-            taught.add(teacher, network, compute)
+            taught.add(teacher, network, compute, spoken)
             if place == 0:
                 kept = teacher, history
         note["teachers"] = writer.fold_score(truth, logistic(taught.held))
@@ -143,10 +146,11 @@ def run(config: DistilConfig, tables: Tables, writer: OutputWriter) -> None:
             predicted = FoldLogits(config, held_out)
             predicted.add(student, own, compute, ("labelled", "test"))
             note["student"] = writer.fold_score(truth, logistic(predicted.held))
-        share = config.teacher_share if config.student is not None else 1.0
         held_probs, test_probs = (
-            logistic(share * one + (1.0 - share) * other)
-            for one, other in ((taught.held, predicted.held), (taught.test, predicted.test))
+            logistic(share * getattr(taught, part) + (1.0 - share) * getattr(predicted, part))
+            if share
+            else logistic(getattr(predicted, part))
+            for part in ("held", "test")
         )
         save_kept(own, config, writer, kept, seed, fold)
         writer.add_oof(ids[held_out].tolist(), seed, fold, truth, held_probs)
@@ -285,11 +289,7 @@ def fit_late(
     Raises:
         ValueError: When a row is both trained on and held out.
     """
-    shared = np.intersect1d(rows, held_out)
-    if len(shared):
-        raise ValueError(
-            f"{len(shared)} rows are both trained on and held out (first: {shared[0]})"
-        )
+    refuse_shared_rows(rows, held_out)
     torch.manual_seed(seed)
     fresh = create_backbone(
         network.network.backbone,
