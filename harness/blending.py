@@ -1,20 +1,20 @@
 """Blending: who takes part, the weights, and what the blend is worth. Pure.
 
-Scores are recomputed from out-of-fold predictions. A blend's own score is nested: the weights that
-mix a fold are fitted on rows of other ids (or groups) than the fold's, in every seed. What stays
+Scores are recomputed from out-of-fold predictions. A blend's own score is nested: who is dropped and
+the weights that mix a fold are decided on rows of other ids (or groups) than the fold's, in every seed. What stays
 inside it, as in any stacking, is that the members' other folds were trained with this fold's
 labels. It is reported beside the best member and the equal mean of ranks with paired intervals,
 because a blend can lose.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from harness.candidates import FitRows, is_scorable
+from harness.candidates import FitRows, candidate_scores, is_scorable
 from harness.errors import BlendError
 from harness.members import Floats, MemberTable, higher_is_better, line_up, metric_of
 from harness.methods import (
@@ -171,9 +171,7 @@ def apply_floor(
     """
     sign = 1 if higher_is_better(competition) else -1
     order = sorted(scores, key=lambda name: (-sign * scores[name], name))
-    limit = floor
-    if floor is None and find_metric(metric_of(competition)).needs == "scores":
-        limit = scores[order[0]] - DEFAULT_MARGIN
+    limit = floor_limit(metric_of(competition), scores[order[0]], floor)
     if limit is None:
         return order, ()
     word = "below the floor" if sign > 0 else "above the limit"
@@ -189,6 +187,24 @@ def apply_floor(
             "Lower --floor." if sign > 0 else "Raise --floor.",
         )
     return kept, dropped
+
+
+def floor_limit(metric: str, best: float, floor: float | None) -> float | None:
+    """The worst score that stays beside the best one; None: no floor. See apply_floor."""
+    if floor is None and find_metric(metric).needs == "scores":
+        return best - DEFAULT_MARGIN
+    return floor
+
+
+def members_left(rows: FitRows, floor: float | None) -> np.ndarray:
+    """Whom the floor leaves when it sees these rows only: bool, shape (M,), the best one at least."""
+    scores = candidate_scores(rows.metric, rows.targets, rows.predictions, rows.cells)
+    sign = 1 if find_metric(rows.metric).greater_is_better else -1
+    limit = floor_limit(rows.metric, sign * float(scores.max()), floor)
+    if limit is None:
+        return np.ones(len(scores), dtype=bool)
+    left: np.ndarray = scores >= min(sign * limit, float(scores.max()))
+    return left
 
 
 # ---- nested scores -------------------------------------------------------------------------------
@@ -215,20 +231,47 @@ def _cells_of(table: MemberTable, rows: np.ndarray) -> tuple[np.ndarray, tuple[s
     return (np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)), cells
 
 
-def fit(table: MemberTable, space: Floats, method: Method, cell: slice | None) -> Fitted:
-    """Weights of a method: from all rows (None), or from the rows outside of a cell.
+def left_outside(
+    table: MemberTable, floor: float | None, left: np.ndarray
+) -> tuple[np.ndarray, ...]:
+    """Whom the floor leaves (M,) for every (seed, fold), judged on the rows outside of it.
 
-    Without such rows (a single fold) every member counts alike.
+    Args:
+        left: Whom it leaves on all rows: the answer where there are no rows outside.
     """
-    count = len(space)
-    if not method.is_fitted or count == 1:
-        return Fitted(np.full(count, 1 / count))
-    rows, cells = (
-        _cells_of(table, np.arange(len(table.seeds))) if cell is None else rows_outside(table, cell)
-    )
-    if not cells:
-        return Fitted(np.full(count, 1 / count))
-    return method.fit(FitRows(table.metric, table.targets[rows], space[:, rows], cells))
+    found = []
+    for cell in table.cells:
+        rows, cells = rows_outside(table, cell)
+        outside = FitRows(table.metric, table.targets[rows], table.predictions[:, rows], cells)
+        found.append(members_left(outside, floor) if cells else left)
+    return tuple(found)
+
+
+def fit(
+    table: MemberTable, space: Floats, method: Method, cell: slice | None, left: np.ndarray
+) -> Fitted:
+    """Weights (M,) of a method: from all rows (None), or from the rows outside of a cell.
+
+    Members that the floor does not leave weigh nothing. Without rows (a single fold) the others
+    count alike.
+    """
+    takes_part = np.flatnonzero(left)
+    rows: np.ndarray = np.empty(0, dtype=np.int64)
+    cells: tuple[slice, ...] = ()
+    if method.is_fitted and len(takes_part) > 1:
+        rows, cells = (
+            _cells_of(table, np.arange(len(table.seeds)))
+            if cell is None
+            else rows_outside(table, cell)
+        )
+    if cells:
+        seen = space[np.ix_(takes_part, rows)]
+        fitted = method.fit(FitRows(table.metric, table.targets[rows], seen, cells))
+    else:
+        fitted = Fitted(np.full(len(takes_part), 1 / len(takes_part)))
+    weights = np.zeros(len(space))
+    weights[takes_part] = fitted.weights
+    return replace(fitted, weights=weights)
 
 
 def mix(space: Floats, fitted: Fitted, rows: slice, name: str) -> Floats:
@@ -251,13 +294,17 @@ def space_of(table: MemberTable, space: str) -> Floats:
 
 
 def nested_predictions(
-    table: MemberTable, space: Floats, method: Method
+    table: MemberTable, space: Floats, method: Method, left: Sequence[np.ndarray]
 ) -> tuple[Floats, tuple[tuple[float, ...], ...]]:
-    """Every row mixed with weights from other ids, and the weights of every (seed, fold)."""
+    """Every row mixed with weights from other ids, and the weights of every (seed, fold).
+
+    Args:
+        left: See left_outside.
+    """
     mixed = np.empty(table.targets.shape)
     weights: list[tuple[float, ...]] = []
-    for cell in table.cells:
-        fitted = fit(table, space, method, cell)
+    for cell, takes_part in zip(table.cells, left, strict=True):
+        fitted = fit(table, space, method, cell, takes_part)
         mixed[cell] = mix(space, fitted, cell, method.space)
         weights.append(tuple(float(value) for value in fitted.weights))
     return mixed, tuple(weights)
@@ -267,10 +314,19 @@ def score_methods(
     table: MemberTable,
     methods: Sequence[Method],
     evidence: Evidence,
-    best: str,
+    kept: Sequence[str],
+    floor: float | None = None,
     progress: Progress | None = None,
 ) -> list[MethodResult]:
-    """Nested score of every method, with paired gains over the best member and the equal mean."""
+    """Nested score of every method, with paired gains over the best member and the equal mean.
+
+    Args:
+        kept: Who takes part in the blend, the best first; the floor is applied anew for each
+            (seed, fold), on the rows outside of it.
+        floor: See apply_floor.
+    """
+    left = np.isin(table.names, kept)
+    outside = left_outside(table, floor, left)
     baseline = methods_for(table.metric)[0]
     everything = slice(0, len(table.seeds))
     if baseline not in methods:
@@ -283,8 +339,8 @@ def score_methods(
         for method in (item for item in methods if item.space == name):
             if progress is not None and table.predictions.size > 1_000_000:
                 progress(f"{method.name}: fitting and scoring {len(table.cells) + 1} times")
-            nested, weights = nested_predictions(table, space, method)
-            fitted = fit(table, space, method, None)
+            nested, weights = nested_predictions(table, space, method, outside)
+            fitted = fit(table, space, method, None, left)
             whole = mix(space, fitted, everything, name)
             mixed[method.name], made[method.name] = nested, (fitted, whole, weights)
     results = []
@@ -298,7 +354,7 @@ def score_methods(
             MethodResult(
                 method,
                 score,
-                evidence.gain(key, nested, f"member {best}", table.member(best)),
+                evidence.gain(key, nested, f"member {kept[0]}", table.member(kept[0])),
                 evidence.gain(key, nested, f"method {baseline.name}", mixed[baseline.name]),
                 fitted,
                 evidence.estimate(whole),
@@ -380,18 +436,18 @@ def _blend(
     kept, dropped = apply_floor(
         {name: score.mean_fold for name, score in all_scores.items()}, competition, floor
     )
-    table = table.subset(kept)
-    best = kept[0]
+    # Those dropped stay in the table: another fold's rows may have kept them.
+    table = table.subset([*kept, *(name for name, _ in dropped)])
     if method == "auto" or every_method:
         wanted: Sequence[Method] = known
     else:
         wanted = [asked]
-    results = score_methods(table, wanted, evidence, best, progress)
+    results = score_methods(table, wanted, evidence, kept, floor, progress)
     if method == "auto":
         chosen, why = choose_automatically(results, evidence)
     else:
         chosen, why = next(item for item in results if item.method == asked), ()
-    weights = chosen.fitted.weights
+    weights = chosen.fitted.weights[: len(kept)]
     members = tuple(
         Member(name, all_scores[name], float(weight), name in table.imported)
         for name, weight in zip(kept, weights, strict=True)
@@ -414,7 +470,7 @@ def _blend(
         ),
         results=tuple(results),
         explanation=(*why, *explain(chosen, members)),
-        warnings=blend_warnings(chosen, members, best),
+        warnings=blend_warnings(chosen, members, kept[0]),
         metric=table.metric,
     )
 

@@ -1,5 +1,6 @@
 """Compare: members side by side, with what separates luck from skill."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,7 +108,11 @@ def compare(
     if with_methods:
         wanted = methods_for(table.metric)
         methods = tuple(
-            scored(lambda: score_methods(table, wanted, evidence, best, bench.progress))
+            scored(
+                lambda: score_methods(
+                    table, wanted, evidence, order, -sign * math.inf, bench.progress
+                )
+            )
         )
     return Comparison(
         competition.slug,

@@ -14,6 +14,7 @@ from harness.blending import (
     apply_floor,
     blend_members,
     eligible_runs,
+    left_outside,
     mix_test,
     nested_predictions,
     proportional_weights,
@@ -139,13 +140,33 @@ def test_labels_of_a_fold_never_reach_the_weights_that_mix_it(members, name):
 
     def nested(outputs):
         table = table_of(outputs)
-        return nested_predictions(table, space_of(table, method.space), method)
+        left = left_outside(table, None, np.ones(len(table.names), dtype=bool))
+        assert not all(each.all() for each in left)  # the floor has somebody to drop
+        return nested_predictions(table, space_of(table, method.space), method, left)
 
     (before, weights), (after, changed) = nested(members), nested(flip_fold(members, 0))
     fold = table_of(members).folds == 0
     assert (before[fold] == after[fold]).all()
     assert weights[0] == changed[0]
     assert weights[1:] != changed[1:]
+
+
+def test_the_floor_that_mixes_a_fold_does_not_look_at_it(members):
+    noise = next(item for item in members if item.run_id == "noise")
+    oof = noise.oof
+    lucky = replace(  # right in fold 0, noise elsewhere: on all rows it clears the floor
+        noise,
+        oof=oof.assign(
+            pred_label=oof["pred_label"].where(oof["fold"] != 0, 0.1 + 0.8 * oof["target_label"])
+        ),
+    )
+    others = [item for item in members if item.run_id != "noise"]
+    floor = 0.6
+    blend = blended([*others, lucky], method="rank-mean", floor=floor)
+    place = [member.run_id for member in blend.members].index("noise")
+    weights = [cell[place] for cell in blend.chosen.fold_weights]
+    assert weights[0] == 0.0
+    assert all(weight > 0.0 for weight in weights[1:])
 
 
 def two_seeds(outputs):
