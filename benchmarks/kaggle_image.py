@@ -12,6 +12,7 @@ untried, and exits with 1 when a script failed.
 # ruff: noqa: E402 (the path comes first)
 
 import argparse
+import hashlib
 import json
 import os
 import platform
@@ -120,8 +121,16 @@ def run_script(python: Path, name: str, variant: str, data: dict[str, Path], roo
     (root / "input" / "competitions").mkdir(parents=True)
     (root / "input" / "competitions" / slug).symlink_to(data[slug])
     spec = RunSpec(name, variant, profile="small")
+    upstream = {}
+    for need in strategy.needs:
+        first = root.parent / f"{need}-default"
+        if not (first / "working" / MANIFEST_FILE).is_file():
+            outcome = run_script(python, need, "default", data, first)
+            if outcome.fault:
+                return Outcome(label, outcome.seconds, None, f"{need}: {outcome.fault}")
+        upstream[need] = mount_run(first, root / "input" / "notebooks" / "me")
     script = root / "script.py"
-    script.write_text(render_kernel(ROOT, strategy, spec, "me", slug, {}).source)
+    script.write_text(render_kernel(ROOT, strategy, spec, "me", slug, {}, upstream).source)
     started = time.monotonic()
     with (root / "log.txt").open("w") as log:
         try:
@@ -151,6 +160,14 @@ def run_script(python: Path, name: str, variant: str, data: dict[str, Path], roo
         lines = [line for line in (root / "log.txt").read_text().splitlines() if line.strip()]
         return Outcome(label, seconds, None, (lines or ["no output"])[-1])
     return checked(label, seconds, root / "working")
+
+
+def mount_run(run: Path, inputs: Path) -> dict[str, str]:
+    """Let a script find what another one left; what is baked into it about that run."""
+    inputs.mkdir(parents=True)
+    (inputs / run.name).symlink_to(run / "working")
+    digest = hashlib.sha256((run / "working" / MANIFEST_FILE).read_bytes()).hexdigest()
+    return {"slug": run.name, "manifest_sha256": digest}
 
 
 def checked(label: str, seconds: float, working: Path) -> Outcome:
