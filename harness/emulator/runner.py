@@ -150,6 +150,8 @@ def _bubblewrap(rung: str, job: dict[str, Any], run: Path) -> Launch:
     wall += ["--bind", str(run / "tmp"), "/tmp", "--dir", "/tmp/home"]
     wall += ["--proc", "/proc"] if rung == "bwrap" else ["--ro-bind", "/proc", "/proc"]
     wall += ["--dev", "/dev"]
+    # How many cores there are: lscpu, which joblib asks, answers nothing without it.
+    wall += ["--ro-bind-try", "/sys/devices/system/cpu", "/sys/devices/system/cpu"]
     devices = [str(path) for pattern in _GPU_DEVICES for path in Path("/dev").glob(pattern)]
     for path in devices:
         wall += ["--dev-bind-try", path, path]

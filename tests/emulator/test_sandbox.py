@@ -11,7 +11,7 @@ from harness.emulator import Server
 from tests.emulator.support import Local, needs_bwrap, works
 
 LOOK = """
-import json, os, socket
+import json, os, socket, subprocess
 def attempt(action):
     try:
         action()
@@ -33,6 +33,7 @@ seen = {
     "network": attempt(lambda: socket.create_connection(("127.0.0.1", PORT), 3)),
     "secret": attempt(lambda: open(SECRET)),
     "state": attempt(lambda: open(STATE)),
+    "cores": subprocess.run(["lscpu", "--parse=core"], capture_output=True, text=True).stdout,
     "processes": [name for name in os.listdir("/proc") if name.isdigit()],
 }
 json.dump(seen, open("seen.json", "w"))
@@ -71,6 +72,7 @@ def test_the_sandbox_is_like_the_service(local: Local, tmp_path: Path):
     assert seen["src"] == ["script.py"]
     assert seen["input"] == ["datasets"]
     assert "HARNESS_KAGGLE_ROOT" not in seen["env"]
+    assert "\n0\n" in seen["cores"]  # joblib asks lscpu for the cores
 
 
 @needs_bwrap
