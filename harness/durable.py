@@ -12,11 +12,16 @@ def write_bytes(path: Path, data: bytes) -> None:
     always the same, so that what a killed process left there is taken up by the next.
     """
     partial = path.with_name(path.name + ".part")
-    with partial.open("wb") as handle:
-        handle.write(data)
-        handle.flush()
-        os.fsync(handle.fileno())
-    settle(partial, path)
+    try:
+        with partial.open("wb") as handle:
+            handle.write(data)
+            handle.flush()
+            os.fsync(handle.fileno())
+        settle(partial, path)
+    except OSError:  # a full disk above all: half a file would only make it fuller
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
 
 
 def write_text(path: Path, text: str) -> None:

@@ -5,7 +5,6 @@ same is taken as unchanged, unless it was touched so shortly before the index wa
 could show the same time. Both mtime and ctime count: setting the mtime back does not hide an edit.
 """
 
-import contextlib
 import json
 import logging
 import os
@@ -16,6 +15,7 @@ from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Any
 
+from harness.durable import write_text
 from harness.errors import ConfigError
 from harness.records import PackedFile, text_digest
 
@@ -184,13 +184,9 @@ def _read_index(index: Path, rules: str) -> dict[str, Any]:
 
 
 def _write_index(index: Path, value: dict[str, Any]) -> None:
-    """Keep an index whole or not at all. Without it the next look is slower, so no failure counts."""
-    draft = index.with_name(f"{index.name}.{os.getpid()}.part")
+    """Keep an index. Without it, or with one that two processes damaged, the next look is slower: no failure counts."""
     try:
         index.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(json.dumps(value, separators=(",", ":")), encoding="utf-8")
-        draft.replace(index)
+        write_text(index, json.dumps(value, separators=(",", ":")))
     except OSError as error:
         LOGGER.info("no index of hashes was kept: %s", error)
-        with contextlib.suppress(OSError):
-            draft.unlink(missing_ok=True)

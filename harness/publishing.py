@@ -9,7 +9,6 @@ harness did not make is never replaced.
 import contextlib
 import hashlib
 import json
-import os
 import tempfile
 import time
 import zipfile
@@ -17,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.durable import write_text
 from harness.errors import ConfigError, PushRejected
 from harness.ledger import Ledger
 from harness.package import MANIFEST, README, disk_error
@@ -73,9 +73,10 @@ class Places:
             return
         with contextlib.suppress(OSError):
             self.folder.mkdir(parents=True, exist_ok=True)
-            draft = self.folder / f".{os.getpid()}.part"
-            draft.write_text(json.dumps({"token": token, "url": url, "created": time.time()}))
-            draft.replace(self._path(upload))
+            write_text(
+                self._path(upload),
+                json.dumps({"token": token, "url": url, "created": time.time()}),
+            )
 
     def forget(self, upload: Upload) -> None:
         """Its token is used up, or no good."""

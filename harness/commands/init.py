@@ -8,6 +8,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from harness.durable import write_text
 from harness.errors import ConfigError
 
 KERNELS = "kernels"
@@ -68,6 +69,6 @@ def init(folder: Path) -> Made:
     ):
         path = folder / name
         if not path.exists():
-            path.write_text(scaffold_text(template), "utf-8")
+            write_text(path, scaffold_text(template))
             made.append(name)
     return Made(folder, tuple(made))

@@ -4,7 +4,6 @@ Nothing is asked of the remote, and nothing that is missing or damaged stops the
 outputs cannot be read is a line with its reason.
 """
 
-import contextlib
 import csv
 import importlib
 import json
@@ -23,6 +22,7 @@ from harness.commands.members import read_member
 from harness.commands.plan import plan
 from harness.commands.status import status
 from harness.commands.validation import label_of
+from harness.durable import write_bytes
 from harness.errors import BlendError, ConfigError, HarnessError
 from harness.ledger import utc_now
 from harness.members import higher_is_better
@@ -93,14 +93,10 @@ def write_report(
     report = gather(bench, competition, album)
     path = path or bench.settings.state / REPORT_FILE
     data = render_page(report).encode()
-    temporary = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(data)
-        temporary.replace(path)
+        write_bytes(path, data)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
         raise ConfigError(
             f"{path} cannot be written: {error.strerror}.", "Name another place with -o."
         ) from error
