@@ -390,7 +390,7 @@ class KaggleRemote:
         request.file_name = name
         if handle.version:
             request.dataset_version_number = handle.version
-        answer = self._find(f"{name} of {handle}", self._datasets.download_dataset, request)
+        answer = self._find(f"{name} of {handle}", whole(self._datasets.download_dataset), request)
         return None if answer is None else str(answer.text)
 
     def upload_file(
@@ -555,7 +555,9 @@ class KaggleRemote:
         request.framework, request.instance_slug = ModelFramework[framework], variation
         request.version_number, request.path = version, name
         answer = self._find(
-            f"{name} of model {handle}", self._models.download_model_instance_version, request
+            f"{name} of model {handle}",
+            whole(self._models.download_model_instance_version),
+            request,
         )
         return None if answer is None else str(answer.text)
 
@@ -635,7 +637,9 @@ class KaggleRemote:
             content = b""
             for _ in range(COPIES_TRIED):
                 before = content
-                content = self._read(what, self._competitions.download_data_file, request).content
+                content = self._read(
+                    what, whole(self._competitions.download_data_file), request
+                ).content
                 if content == before:
                     break
             else:
@@ -843,6 +847,20 @@ class KaggleRemote:
             raise RemoteUnavailable(
                 f"The answer to the {what} is unreadable.", ASK_FIRST
             ) from error
+
+
+def whole(method: Callable[[Any], requests.Response]) -> Callable[[Any], requests.Response]:
+    """A download that also reads the body, so that one that breaks off is tried again.
+
+    The SDK hands the body over as a stream.
+    """
+
+    def call(request: Any) -> requests.Response:
+        answer = method(request)
+        _ = answer.content  # kept by the answer from here on
+        return answer
+
+    return call
 
 
 def _next_page(asked: str, given: str) -> str:

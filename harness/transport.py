@@ -67,7 +67,7 @@ def error_text(response: requests.Response) -> str:
     """The service's own reason, from either shape of its error bodies, else the status line."""
     try:
         body = response.json()
-    except ValueError:
+    except (ValueError, requests.RequestException):  # no JSON, or it broke off
         return f"{response.status_code} {response.reason}"
     if isinstance(body, dict):
         inner = body.get("error")
