@@ -179,6 +179,9 @@ class World:
                   "--solution", str(self.base / "solution.csv"))  # fmt: skip
         self.configure()
         self.keep("joined")
+        self.enqueue()
+        self.keep("queued")
+        self.restore("joined")
         self.must("push", "echo")
         self.wait_for_kernels()
         self.keep("ran")
@@ -253,6 +256,17 @@ class World:
         state.configure(sandbox="plain", dataset_delay_s=0.05, max_running=2)
         state.close()
 
+    def enqueue(self) -> None:
+        """Put the strategy's push into the queue, as if no session had been free."""
+        from harness.ledger import Ledger, utc_now
+        from harness.records import QueuedSpec, RunSpec
+
+        spec = RunSpec(strategy="echo", profile="small")
+        with contextlib.closing(Ledger(self.state / "ledger.sqlite3")) as ledger:
+            ledger.enqueue(
+                QueuedSpec("local", spec, force=False, created_at=utc_now(), reason="No session.")
+            )
+
     def keep(self, stage: str) -> None:
         """Remember the workspace as it is."""
         shutil.copytree(self.work, self.stages / stage, symlinks=True)
@@ -298,7 +312,7 @@ class World:
                 open(n, mode, closefd=False, encoding="utf-8")
                 for n, mode in ((0, "r"), (1, "w"), (2, "w"))
             )
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the program itself is reached
             os.environ.clear()
             os.environ.update(self.environment)
             os.chdir(self.work)
@@ -308,6 +322,7 @@ class World:
             prepare()
             from harness.cli import main
 
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             main(args=list(arguments), prog_name="harness")
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else int(end.code is not None)
