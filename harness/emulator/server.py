@@ -485,7 +485,8 @@ class _Faulty:
         response = act()
         if lost:
             return None
-        for hit in after:
+        # What is cut or corrupted can no longer be patched.
+        for hit in sorted(after, key=lambda hit: hit.kind != "patch"):
             response = self._spoil(response, hit)
         return response
 
