@@ -29,7 +29,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.injection import Injection, draw_fault, shorten_timeouts
+from tests.chaos.injection import Injection, draw_fault, shorten_outages, shorten_timeouts
 from tests.chaos.world import CANARY, Done, Running, World
 
 # Command -> (stage it starts from, its arguments, rough number of its write points)
@@ -184,6 +184,7 @@ class Campaign:
         server = self._serve(schedule.server) if schedule.serve else None
 
         def prepare() -> None:
+            shorten_outages()
             # Only for a server that hangs: a busy machine is slow too.
             if any(fault[0] == "slow" for fault in schedule.faults):
                 shorten_timeouts()

@@ -183,6 +183,13 @@ def shorten_timeouts() -> None:
     transport.READ_TIMEOUT_S = 0.5
 
 
+def shorten_outages() -> None:
+    """A service that is gone for good is given up after seconds instead of half an hour."""
+    from harness.commands import tick, watch
+
+    tick.OUTAGE_S = watch.OUTAGE_S = 5.0
+
+
 def draw_fault(draw: random.Random, calls: tuple[str, ...]) -> tuple[str, str, dict[str, Any]]:
     """One misbehaviour of the service among those that these calls can meet."""
     while True:
