@@ -130,9 +130,13 @@ def weights() -> None:
     help="Take them from a .safetensors, .pth or .pt file; it must fit the network.",
 )
 @click.option(
-    "--license", "license_name", help="Their licence, like Apache-2.0; else as timm knows it."
+    "--license",
+    "license_name",
+    help="Their licence, like Apache-2.0; else as timm knows it. Of a file nothing is known.",
 )
-@click.option("--source", metavar="URL", help="Where they are from; else as timm knows it.")
+@click.option(
+    "--source", metavar="URL", help="Where they are from; else as timm knows it. See --license."
+)
 @click.option(
     "--publish", is_flag=True, help="Publish the dataset too, and wait until it is current."
 )

@@ -52,15 +52,15 @@ def add_weights(
     Raises:
         ConfigError: Nothing was found, or what was found does not fit the network.
     """
+    if file is not None and (not file.is_file() or file.suffix not in FILE_SUFFIXES):
+        raise ConfigError(
+            f"{file} is no file of weights.", f"Known forms: {', '.join(FILE_SUFFIXES)}."
+        )
     packer = packer_for(bench.settings)
     folder = packer.datasets_folder / weights_slug(backbone)
     payload = folder / f"{backbone}.safetensors"
     bench.progress(f"{backbone}: reading and checking weights (loads torch)")
     if file is not None:
-        if not file.is_file() or file.suffix not in FILE_SUFFIXES:
-            raise ConfigError(
-                f"{file} is no file of weights.", f"Known forms: {', '.join(FILE_SUFFIXES)}."
-            )
         code = (
             "from kernels.blocks.weights_import import import_weights; "
             "print(json.dumps(import_weights(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))))"
@@ -77,8 +77,9 @@ def add_weights(
     if failure is not None:
         raise ConfigError(
             f"No weights of {backbone}: {last_words(failure)}",
-            "Check the name with timm, go online, or give a file: "
-            f"harness weights add {backbone} --file FILE",
+            f"Go online, or give a file: harness weights add {backbone} --file FILE"
+            if file is None
+            else "Give a file that holds this network's tensors, or the name of the network it is of.",
         )
     for other in folder.glob("*"):
         if other.suffix in FILE_SUFFIXES and other != payload:

@@ -10,11 +10,13 @@ import importlib
 import importlib.util
 import json
 import os
+import pickle
 import socket
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import timm
 import torch
@@ -158,8 +160,14 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
             return dict(load_file(path))
         loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:  # its own text is a page about loading code
+        raise ValueError(
+            f"{path} cannot be read as weights: it is damaged, or holds more than tensors and plain "
+            "values (save the network's state_dict())"
+        ) from error
     except Exception as error:  # each format has its own exceptions for a damaged file
-        raise ValueError(f"{path} cannot be read as weights: {error}") from error
+        reason = str(error).partition(". ")[0]
+        raise ValueError(f"{path} cannot be read as weights: {reason}") from error
     for key in ("model_state_dict", "state_dict", "model"):
         if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
             loaded = loaded[key]
@@ -191,10 +199,14 @@ def fit_state(trunk: nn.Module, state: Mapping[str, Tensor], source: str) -> Non
             f"{missing[0] if missing else 'none'}), {len(unexpected)} unexpected (first: "
             f"{unexpected[0] if unexpected else 'none'})"
         )
-    try:
-        trunk.load_state_dict(given, strict=True)
-    except RuntimeError as error:  # shapes
-        raise ValueError(f"weights from {source} do not fit: {error}") from error
+    shaped = [key for key in wanted if given[key].shape != wanted[key].shape]
+    if shaped:
+        there, here = (tuple(state[shaped[0]].shape) for state in (given, wanted))
+        raise ValueError(
+            f"weights from {source} do not fit: {len(shaped)} tensors have another shape (first: "
+            f"{shaped[0]}, {there} there and {here} in the network)"
+        )
+    trunk.load_state_dict(given, strict=True)
 
 
 def without_classifier(trunk: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -246,18 +258,31 @@ def convert_lite_state(state: Mapping[str, Tensor], stages: tuple[int, ...]) -> 
 def hub_allowed(internet: bool | None) -> bool:
     """May weights be downloaded? HF_HUB_OFFLINE forbids it whatever the caller says.
 
-    Without an answer the hub is tried for two seconds: an unreachable one costs timm 46 s to
-    notice.
+    Without an answer the hub, or the mirror that HF_ENDPOINT names, is tried for two seconds: an
+    unreachable one costs timm 46 s to notice.
     """
     if os.environ.get("HF_HUB_OFFLINE", "").strip().upper() in ("1", "ON", "YES", "TRUE"):
         return False
     if internet is not None:
         return internet
+    hub = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
     try:
-        with socket.create_connection(("huggingface.co", 443), timeout=2.0):
+        port = hub.port or (80 if hub.scheme == "http" else 443)
+        with socket.create_connection((hub.hostname, port), timeout=2.0):
             return True
     except OSError:
         return False
+
+
+def create_known(backbone: str) -> nn.Module:
+    """An untrained network with its classifier; ValueError lists names near one that timm lacks."""
+    try:
+        return timm.create_model(backbone, pretrained=False)
+    except RuntimeError as error:
+        near = timm.list_models(f"{backbone.partition('.')[0][:12]}*", pretrained=True)[:5]
+        raise ValueError(
+            f"timm knows no {backbone!r}. Near it: {', '.join(near) or 'none'}"
+        ) from error
 
 
 def export_weights(backbone: str, path: Path, internet: bool | None = None) -> dict[str, str]:
@@ -272,10 +297,12 @@ def export_weights(backbone: str, path: Path, internet: bool | None = None) -> d
 
     Raises:
         FileNotFoundError: The weights are neither installed nor to be had from the hub.
+        ValueError: timm knows no network of that name.
     """
     from safetensors.torch import save_file
 
     target = path if path.suffix == ".safetensors" else path / f"{backbone}.safetensors"
+    trunk = create_known(backbone)
     state = packaged_state(backbone)
     source = f"package {PACKAGED_WEIGHTS[backbone][0]}" if state is not None else "hub"
     if state is None:
@@ -286,7 +313,6 @@ def export_weights(backbone: str, path: Path, internet: bool | None = None) -> d
         state = timm.create_model(backbone, pretrained=True).state_dict()
     # A classifier-free network of the same name must accept them: better found out here than on
     # Kaggle.
-    trunk = timm.create_model(backbone, pretrained=False)
     trunk.load_state_dict(state, strict=True)
     config: Any = trunk.pretrained_cfg
     info = {

@@ -10,7 +10,7 @@ import timm
 from safetensors.torch import save_file
 from torch import Tensor
 
-from kernels.blocks.weights import fit_state, read_state
+from kernels.blocks.weights import create_known, fit_state, read_state
 
 WRAPPERS = ("module.", "model.", "trunk.", "backbone.")  # what trainers put before every name
 
@@ -30,11 +30,7 @@ def import_weights(backbone: str, target: Path, source: Path) -> dict[str, str]:
     Raises:
         ValueError: The name is unknown to timm, the file is damaged, or its tensors do not fit.
     """
-    try:
-        whole = timm.create_model(backbone, pretrained=False)
-    except RuntimeError as error:
-        near = ", ".join(timm.list_models(f"{backbone.partition('.')[0][:12]}*")[:5])
-        raise ValueError(f"timm knows no {backbone!r}. Near it: {near or 'none'}") from error
+    whole = create_known(backbone)
     state = without_wrapper(read_state(source), set(whole.state_dict()))
     wanted = whole.state_dict()
     fits = wanted.keys() == state.keys() and all(

@@ -141,6 +141,11 @@ def test_offline_variable_wins_over_internet_and_unknown_means_try(monkeypatch):
 
     monkeypatch.setattr(socket, "create_connection", unreachable)
     assert not hub_allowed(None)
+    with socket.create_server(("127.0.0.1", 0)) as mirror:
+        monkeypatch.undo()
+        monkeypatch.delenv("HF_HUB_OFFLINE")
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{mirror.getsockname()[1]}")
+        assert hub_allowed(None)
 
 
 def test_headless_weights_and_wrapped_checkpoints_load(tmp_path):
@@ -191,14 +196,29 @@ def test_one_lost_tensor_is_refused(tmp_path):
         create_backbone(LITE0, "pretrained", 64, {weights_slug(LITE0): tmp_path})
 
 
+def test_a_tensor_of_another_shape_is_named_with_both(tmp_path):
+    path = write_weights(tmp_path, ATTO)
+    state = read_state(path)
+    state["stem.0.bias"] = torch.zeros(3)
+    torch.save(state, path)
+    with pytest.raises(ValueError, match=r"1 tensors .+ stem.0.bias, \(3,\) there and \(40,\) in"):
+        create_backbone(ATTO, "pretrained", 32, {weights_slug(ATTO): tmp_path})
+
+
 class Trap:
     """What a pickle can carry besides tensors."""
 
 
 def test_a_pickle_with_code_and_a_damaged_file_are_refused(tmp_path):
     torch.save({"state_dict": Trap()}, tmp_path / "trap.pth")
-    with pytest.raises(ValueError, match="cannot be read as weights"):
+    with pytest.raises(
+        ValueError, match=r"cannot be read as weights: .+save the network's state_d"
+    ):
         read_state(tmp_path / "trap.pth")
+    whole = write_weights(tmp_path, ATTO).read_bytes()
+    (tmp_path / "cut.pth").write_bytes(whole[:1000])
+    with pytest.raises(ValueError, match=r"cannot be read as weights: [^.]+$"):
+        read_state(tmp_path / "cut.pth")
     (tmp_path / "cut.safetensors").write_bytes(b"\x10\x00\x00")
     with pytest.raises(ValueError, match="cannot be read as weights"):
         read_state(tmp_path / "cut.safetensors")
@@ -225,3 +245,5 @@ def test_exported_weights_come_back_the_same_with_their_licence(tmp_path):
 def test_export_without_a_source_says_so(tmp_path):
     with pytest.raises(FileNotFoundError, match="convnext_atto"):
         export_weights(ATTO, tmp_path)
+    with pytest.raises(ValueError, match=r"knows no 'convnext_ato'. Near it: "):
+        export_weights("convnext_ato", tmp_path)
