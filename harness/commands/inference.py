@@ -40,12 +40,8 @@ from kernels.contract import (
 )
 
 STRATEGY_NAME = "inference"  # of such runs in the ledger; no strategy may be called so
-LOADED_PIPELINES = (
-    "features",
-    "probe",
-    "simsiam",
-    "supervised",
-)  # see kernels/blocks/predictors.py
+# Those of which kernels/blocks/predictors.py loads models.
+LOADED_PIPELINES = ("features", "probe", "simsiam", "supervised", "distil")
 TOLERANCE = 0.02  # other hardware moves predictions by less; another preprocessing by more
 
 
