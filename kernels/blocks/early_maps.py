@@ -20,8 +20,9 @@ from torch import Tensor
 from kernels.blocks.augment import augment_batch
 from kernels.blocks.devices import Compute
 from kernels.blocks.entry import say
+from kernels.blocks.goal import Goal
 from kernels.blocks.models import Backbone, Classifier
-from kernels.blocks.predicting import gray_tensor, logistic
+from kernels.blocks.predicting import gray_tensor
 from kernels.blocks.seed import derive_seed
 from kernels.blocks.tta import tta_views
 from kernels.config import AugmentConfig
@@ -131,7 +132,7 @@ def late_logits(
 
 
 def late_probs(
-    model: LateClassifier, maps: np.ndarray, batch_size: int, compute: Compute
+    model: LateClassifier, maps: np.ndarray, batch_size: int, compute: Compute, goal: Goal
 ) -> np.ndarray:
     """Probabilities of cached maps: float64 in [0, 1], shape (N, K)."""
-    return logistic(late_logits(model, maps, batch_size, compute))
+    return goal.probs(late_logits(model, maps, batch_size, compute))

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from kernels.blocks.devices import Compute
+from kernels.blocks.goal import INDEPENDENT, Goal
 from kernels.blocks.losses import build_loss
 from kernels.blocks.models import ClassifierHead
-from kernels.blocks.predicting import logistic, run_views
+from kernels.blocks.predicting import run_views
 from kernels.blocks.resuming import TrainingSlot
 from kernels.blocks.samplers import count_batches, epoch_order, split_batches
 from kernels.blocks.seed import derive_seed
@@ -67,6 +68,7 @@ def fit_feature_head(
     score: Callable[[np.ndarray, np.ndarray], float],
     label: str = "",
     slot: TrainingSlot | None = None,
+    goal: Goal = INDEPENDENT,
 ) -> tuple[ClassifierHead, list[dict[str, Any]]]:
     """Train a head on cached features; each epoch shows a row in one of its views, drawn anew.
 
@@ -78,9 +80,9 @@ def fit_feature_head(
         held: Features (M, C) and targets (M, K) that are scored after each epoch. They choose the epoch
             only with ``early_stop_patience``; without it the last epoch is kept.
         seed: Decides weights, order, views and dropout.
-        score: Of targets and probabilities, both (M, K), greater is better.
+        score: The metric, of targets and probabilities, both (M, K).
         label: Starts each log line.
-        slot: See fit_model.
+        slot, goal: See fit_model.
 
     Returns:
         The head, in eval mode, and the history of ``fit_model``.
@@ -102,7 +104,7 @@ def fit_feature_head(
             )
 
     def validate(candidate: nn.Module) -> float:
-        return score(held[1], logistic(head_logits(candidate, held[0])))
+        return score(held[1], goal.probs(head_logits(candidate, held[0])))
 
     history = fit_model(
         head,
@@ -111,10 +113,13 @@ def fit_feature_head(
         config,
         Compute("cpu", None, "head"),
         seed,
-        build_loss(config, np.stack([(1.0 - truth).sum(axis=0), truth.sum(axis=0)])),
+        build_loss(
+            config, np.stack([(1.0 - truth).sum(axis=0), truth.sum(axis=0)]), goal.exclusive
+        ),
         validate,
         label,
         slot,
+        goal,
     )
     return head.eval(), history
 

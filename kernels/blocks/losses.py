@@ -17,16 +17,30 @@ from kernels.config import TrainConfig
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 
 
-def build_loss(config: TrainConfig, class_counts: np.ndarray) -> LossFunction:
+def build_loss(
+    config: TrainConfig, class_counts: np.ndarray, exclusive: bool = False
+) -> LossFunction:
     """The loss a config names, on (B, K) logits and (B, K) soft targets.
 
     Args:
         config: Its ``loss`` is bce, focal or weighted_ce.
         class_counts: Training rows with target 0 and 1, shape (2, K); weighted_ce uses it.
+        exclusive: Targets are classes: the same idea under one softmax. Focal weights of positive and
+            negative rows mean nothing there, so that only gamma counts.
 
     Raises:
-        ValueError: For an unknown name, or a class without rows where weights are needed.
+        ValueError: For an unknown name, a class without rows where weights are needed, or weights of two
+            classes where there are others.
     """
+    if exclusive:
+        gamma, shares = 0.0, None
+        if config.loss == "focal":
+            gamma = config.focal_gamma
+        elif config.loss == "weighted_ce":
+            if config.class_weights is not None:
+                raise ValueError("class_weights are of class 0 and 1; here each target is a class")
+            shares = torch.tensor(weights_of_classes(class_counts[1]), dtype=torch.float32)
+        return lambda logits, targets: softmax_loss(logits, targets, gamma, shares)
     if config.loss == "bce":
         return binary_cross_entropy
     if config.loss == "focal":
@@ -40,15 +54,17 @@ def build_loss(config: TrainConfig, class_counts: np.ndarray) -> LossFunction:
     raise ValueError(f"loss {config.loss!r} is unknown")
 
 
-def smooth_targets(targets: Tensor, smoothing: float) -> Tensor:
+def smooth_targets(targets: Tensor, smoothing: float, exclusive: bool = False) -> Tensor:
     """y(1 - eps) + eps/2: 0.1 turns 0 and 1 into 0.05 and 0.95. Once, and before mixing.
+
+    Of K classes it is eps/K, so that rows still sum to 1.
 
     Raises:
         ValueError: If smoothing is not in [0, 1).
     """
     if not 0.0 <= smoothing < 1.0:
         raise ValueError(f"label_smoothing is {smoothing}, not in [0, 1)")
-    return targets * (1.0 - smoothing) + 0.5 * smoothing
+    return targets * (1.0 - smoothing) + smoothing / (targets.shape[1] if exclusive else 2)
 
 
 def check_same_shape(logits: Tensor, targets: Tensor) -> None:
@@ -101,6 +117,40 @@ def focal_loss(
     Source: Lin et al. 2017, arXiv:1708.02002, eq. 5.
     """
     return focal_terms(logits, targets, alpha, gamma).mean()
+
+
+def softmax_loss(
+    logits: Tensor, targets: Tensor, gamma: float = 0.0, weights: Tensor | None = None
+) -> Tensor:
+    """Cross-entropy of K classes under one softmax; with gamma its focal form.
+
+    Args:
+        logits: Raw scores, shape (B, K).
+        targets: Soft labels, shape (B, K); rows sum to 1.
+        gamma: How much easy films are turned down; 0 is cross-entropy.
+        weights: Of each class, shape (K,); only their ratio counts, as in weighted_cross_entropy.
+
+    Raises:
+        ValueError: If the shapes differ.
+    """
+    check_same_shape(logits, targets)
+    logs = functional.log_softmax(logits, dim=1)
+    terms = -logs * (-torch.expm1(logs)).clamp(min=1e-8).pow(gamma)
+    shares = targets if weights is None else targets * weights.to(logits)
+    return (shares * terms).sum() / shares.sum()
+
+
+def weights_of_classes(counts: np.ndarray) -> np.ndarray:
+    """Weights of K classes, shape (K,), rarer ones heavier: 1 / n, scaled to a mean of 1.
+
+    Raises:
+        ValueError: If a class has no rows.
+    """
+    counts = np.asarray(counts, dtype=np.float64)
+    if (counts <= 0).any():
+        raise ValueError(f"class counts are {counts.tolist()}; every class needs rows")
+    inverse = 1.0 / counts
+    return np.asarray(inverse / inverse.mean())
 
 
 def class_weights(counts: np.ndarray, rule: str = "sum2") -> np.ndarray:

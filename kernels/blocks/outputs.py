@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from kernels.blocks.goal import Goal
 from kernels.blocks.paths import KagglePaths
 from kernels.blocks.report import ReportSection, build_report, write_report
 from kernels.blocks.session import FoldCell, RunSession
@@ -206,6 +207,11 @@ class OutputWriter:
     def add_section(self, section: ReportSection) -> None:
         """Something more for the report, called with it and the output folder when the run is finished."""
         self._sections.append(section)
+
+    @property
+    def goal(self) -> Goal:
+        """What classifiers are trained for here."""
+        return Goal(self.competition.metric, self.competition.exclusive)
 
     def fold_score(self, targets: np.ndarray, predictions: np.ndarray) -> float:
         """The competition's metric on one fold, for a log line."""
@@ -412,8 +418,7 @@ class OutputWriter:
 def rows_of_classes(predictions: np.ndarray) -> np.ndarray:
     """Predictions of classes, (N, K), with rows that sum to 1.
 
-    Pipelines predict one probability for each target. Of classes, one against the rest, that is as
-    much as the metric takes: it divides rows by their sum itself.
+    Those of a softmax do, but for rounding; a pipeline that asks of each class alone need not know.
     """
     table = np.asarray(predictions, dtype=np.float64)
     totals = table.sum(axis=1, keepdims=True)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from kernels.blocks.devices import Compute
+from kernels.blocks.goal import INDEPENDENT, Goal
 from kernels.blocks.models import Backbone
 from kernels.blocks.tta import tta_views
 
@@ -62,6 +63,7 @@ def predict_probs(
     batch_size: int,
     compute: Compute,
     space: str = "logits",
+    goal: Goal = INDEPENDENT,
 ) -> np.ndarray:
     """Probabilities, averaged over views.
 
@@ -70,6 +72,7 @@ def predict_probs(
         images: uint8, shape (N, S, S), at least one.
         views: Names that tta.py knows; ("plain",) for no augmentation.
         space: What is averaged: logits (a confident view counts more) or probs.
+        goal: Says what turns logits into probabilities.
 
     Returns:
         float64 in [0, 1], shape (N, K).
@@ -88,13 +91,8 @@ def predict_probs(
         if total is None:
             total = np.zeros((len(images), logits.shape[1]))
         values = logits.astype(np.float64)
-        total[rows] += values if space == "logits" else logistic(values)
+        total[rows] += values if space == "logits" else goal.probs(values)
     model.train(was_training)
     assert total is not None
     mean = total / len(views)
-    return logistic(mean) if space == "logits" else mean
-
-
-def logistic(logits: np.ndarray) -> np.ndarray:
-    """1 / (1 + exp(-x)) without overflow, any shape."""
-    return np.asarray(0.5 * (1.0 + np.tanh(0.5 * logits)))
+    return goal.probs(mean) if space == "logits" else mean

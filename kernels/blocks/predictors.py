@@ -15,9 +15,10 @@ from kernels.blocks.checkpoints import load_classifier, probe_backbone_file
 from kernels.blocks.devices import Compute, choose_compute
 from kernels.blocks.features import extract_features
 from kernels.blocks.frozen import head_logits, run_random_views
+from kernels.blocks.goal import INDEPENDENT, Goal
 from kernels.blocks.linear_models import predict_linear_model
 from kernels.blocks.models import Backbone, create_backbone
-from kernels.blocks.predicting import encode_images, logistic, predict_probs
+from kernels.blocks.predicting import encode_images, predict_probs
 from kernels.blocks.seed import derive_seed
 from kernels.config import (
     AnyConfig,
@@ -53,7 +54,7 @@ def member_checkpoints(folder: Path) -> dict[tuple[int, int], Path]:
 
 
 def predict_member(
-    config: AnyConfig, folder: Path, load_films: LoadFilms, device: str
+    config: AnyConfig, folder: Path, load_films: LoadFilms, device: str, goal: Goal = INDEPENDENT
 ) -> Iterator[CellProbs]:
     """Predictions of every (seed, fold) of a run on other films.
 
@@ -62,6 +63,7 @@ def predict_member(
         folder: Its output.
         load_films: Gives the films as this run wants them.
         device: auto | cpu | cuda, in place of the run's own.
+        goal: What the run's networks were trained for.
     """
     models = member_checkpoints(folder)
     if isinstance(config, FeaturesConfig):
@@ -70,7 +72,7 @@ def predict_member(
     if isinstance(config, ProbeConfig):
         return predict_by_probe(config, folder, models, load_films, compute)
     if isinstance(config, SimSiamConfig):
-        return predict_by_simsiam(config, models, load_films, compute)
+        return predict_by_simsiam(config, models, load_films, compute, goal)
     if isinstance(config, SupervisedConfig):
         clahe = (config.clahe_clip, config.clahe_grid) if config.clahe else None
         films = load_films(config.image_size, clahe)
@@ -79,7 +81,7 @@ def predict_member(
         # Its own predictions went through maps kept in half precision: equal to some 1e-3.
         films = load_films(config.image_size, None)
         size, space = config.teacher.batch_size, "logits"
-    return predict_by_networks(models, films, config.tta, size, space, compute)
+    return predict_by_networks(models, films, config.tta, size, space, compute, goal)
 
 
 def predict_by_features(
@@ -115,6 +117,7 @@ def predict_by_simsiam(
     models: dict[tuple[int, int], Path],
     load_films: LoadFilms,
     compute: Compute,
+    goal: Goal,
 ) -> Iterator[CellProbs]:
     """pipelines/simsiam.py: random views; a frozen backbone, shared by all folds, sees them once."""
     films = load_films(config.image_size, None)
@@ -135,7 +138,7 @@ def predict_by_simsiam(
                 compute,
             )
         logits = head_logits(model.head.cpu(), features) if frozen else features.astype(float)
-        yield seed, fold, logistic(logits.mean(axis=0))
+        yield seed, fold, goal.probs(logits.mean(axis=0))
 
 
 def pooled_features(backbone: Backbone) -> Callable[[Tensor], Tensor]:
@@ -150,9 +153,10 @@ def predict_by_networks(
     batch_size: int,
     space: str,
     compute: Compute,
+    goal: Goal,
 ) -> Iterator[CellProbs]:
     """pipelines/supervised.py and distil.py: named views of every fold's network."""
     for (seed, fold), path in models.items():
         model, _ = load_classifier(path)
         compute.place(model)
-        yield seed, fold, predict_probs(model, films, views, batch_size, compute, space)
+        yield seed, fold, predict_probs(model, films, views, batch_size, compute, space, goal)

@@ -22,6 +22,7 @@ from kernels.blocks.devices import Compute
 from kernels.blocks.ema import ModelEma
 from kernels.blocks.entry import say
 from kernels.blocks.folds import refuse_shared_rows
+from kernels.blocks.goal import INDEPENDENT, Goal
 from kernels.blocks.losses import LossFunction, build_loss, smooth_targets
 from kernels.blocks.mixing import mix_batch, mixing_on
 from kernels.blocks.optimisers import Schedule, build_optimiser
@@ -46,6 +47,7 @@ def fit_model(
     validate: Callable[[nn.Module], float],
     label: str = "",
     slot: TrainingSlot | None = None,
+    goal: Goal = INDEPENDENT,
 ) -> list[dict[str, Any]]:
     """Train a network in place; one line in the log for each epoch.
 
@@ -57,14 +59,14 @@ def fit_model(
         steps: Batches in an epoch.
         seed: Decides dropout and mixing.
         loss: Of logits (B, K) and soft targets (B, K).
-        validate: Score of the network as it would be kept, greater is better.
+        validate: The metric of the network as it would be kept.
         label: Starts each log line.
         slot: Where this fit is kept when the session's time runs out, and goes on from.
+        goal: Says which of two scores is better, and whether targets are classes.
 
     Returns:
-        One row an epoch: epoch (from 1), loss, val_auc, lr (the head's, at the last step), seconds,
-            and
-        kept, 1 for the epoch whose weights the network holds.
+        One row an epoch: epoch (from 1), loss, val_auc (the metric, whichever it is), lr (the head's,
+        at the last step), seconds, and kept, 1 for the epoch whose weights the network holds.
 
     Raises:
         ValueError: When the loss is no longer a finite number.
@@ -82,6 +84,7 @@ def fit_model(
     }  # fmt: skip
     if average is not None:
         parts["average"] = average
+    named = "AUC" if goal.metric == "auc" else goal.metric
     done = 0 if slot is None else slot.restore(parts, history)
     for epoch in range(config.epochs if done is None else done, config.epochs):
         if slot is not None:
@@ -96,7 +99,7 @@ def fit_model(
         for step, (inputs, targets) in enumerate(prefetch(compute.pinned(batches(epoch)))):
             lr = schedule.before_step(epoch * steps + step)
             inputs = compute.put(inputs)
-            targets = smooth_targets(compute.put(targets), config.label_smoothing)
+            targets = smooth_targets(compute.put(targets), config.label_smoothing, goal.exclusive)
             if mixed:
                 inputs, targets = mix_batch(inputs, targets, config.mix, mix_rng)
             with compute.autocast():
@@ -121,13 +124,13 @@ def fit_model(
         score = validate(candidate)
         seconds = time.monotonic() - started
         say(
-            f"{label}epoch {epoch + 1}/{config.epochs} | loss {mean_loss:.4f} | val AUC {score:.4f} | "
+            f"{label}epoch {epoch + 1}/{config.epochs} | loss {mean_loss:.4f} | val {named} {score:.4f} | "
             f"lr {lr:.2e} | {seconds:.1f} s"
         )
         row = {"epoch": epoch + 1, "loss": mean_loss, "val_auc": score, "lr": lr}
         history.append({**row, "seconds": round(seconds, 2), "kept": 0})
-        schedule.after_epoch(score)
-        stop = keeper.should_stop(epoch, score, candidate)
+        schedule.after_epoch(goal.gain(score))
+        stop = keeper.should_stop(epoch, goal.gain(score), candidate)
         if slot is not None:
             slot.session.worked()
         if stop:
@@ -153,7 +156,7 @@ class BestKeeper:
         self.state: dict[str, Any] | None = None
 
     def should_stop(self, epoch: int, score: float, model: nn.Module) -> bool:
-        """Look at one epoch's result; True when the patience is used up."""
+        """Look at one epoch's score, greater is better; True when the patience is used up."""
         if self.patience is None:
             self.epoch, self.score = epoch, score
             return False
@@ -192,6 +195,7 @@ def fit_classifier(
     score: Callable[[np.ndarray, np.ndarray], float],
     label: str = "",
     slot: TrainingSlot | None = None,
+    goal: Goal = INDEPENDENT,
 ) -> list[dict[str, Any]]:
     """Train on augmented films from the uint8 cache.
 
@@ -204,9 +208,9 @@ def fit_classifier(
             trained on.
         image_size: Side S of the augmented views; held-out films are seen as they are.
         seed: Decides order, views, mixing and dropout.
-        score: Of targets and probabilities, both (M, K), greater is better.
+        score: The metric, of targets and probabilities, both (M, K).
         label: Starts each log line.
-        slot: See fit_model.
+        slot, goal: See fit_model.
 
     Returns:
         History rows, see fit_model.
@@ -228,7 +232,9 @@ def fit_classifier(
             yield gray_tensor(views), torch.from_numpy(truth[places])
 
     def validate(candidate: nn.Module) -> float:
-        probs = predict_probs(candidate, held_images, ("plain",), config.batch_size, compute)
+        probs = predict_probs(
+            candidate, held_images, ("plain",), config.batch_size, compute, goal=goal
+        )
         return score(targets[held_rows], probs)
 
     return fit_model(
@@ -238,10 +244,13 @@ def fit_classifier(
         config,
         compute,
         seed,
-        build_loss(config, np.stack([(1.0 - truth).sum(axis=0), truth.sum(axis=0)])),
+        build_loss(
+            config, np.stack([(1.0 - truth).sum(axis=0), truth.sum(axis=0)]), goal.exclusive
+        ),
         validate,
         label,
         slot,
+        goal,
     )
 
 

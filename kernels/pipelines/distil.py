@@ -36,10 +36,9 @@ from kernels.blocks.folds import iterate_folds, refuse_shared_rows
 from kernels.blocks.gallery import Showcase
 from kernels.blocks.grouping import groups_of, strata_of
 from kernels.blocks.images import load_images
-from kernels.blocks.losses import build_loss
+from kernels.blocks.losses import build_loss, smooth_targets
 from kernels.blocks.models import Backbone, count_parameters, create_backbone
 from kernels.blocks.outputs import OutputWriter
-from kernels.blocks.predicting import logistic
 from kernels.blocks.resuming import TrainingSlot, fold_slot
 from kernels.blocks.samplers import count_batches, epoch_order, split_batches
 from kernels.blocks.seed import derive_seed
@@ -123,16 +122,18 @@ def run(config: DistilConfig, tables: Tables, writer: OutputWriter) -> None:
             taught.add(teacher, network, compute, spoken)
             if place == 0:
                 kept = teacher, history
-        note["teachers"] = writer.fold_score(truth, logistic(taught.held))
+        note["teachers"] = writer.fold_score(truth, writer.goal.probs(taught.held))
         predicted = taught
         if config.student is not None:
-            soft = logistic(taught.unlabelled)
+            soft = writer.goal.probs(taught.unlabelled)
             say(f"{label}teachers {note['teachers']:.4f}; {describe_labels(soft)}")
             student, history = fit_late(
                 own,
                 config,
                 config.student,
-                student_targets(targets, train, config.teacher.label_smoothing, soft),
+                student_targets(
+                    targets, train, config.teacher.label_smoothing, soft, writer.goal.exclusive
+                ),
                 student_rows(train, len(targets), len(soft), config.labelled_repeats),
                 held_out,
                 derive_seed(seed, fold, "student"),
@@ -145,11 +146,13 @@ def run(config: DistilConfig, tables: Tables, writer: OutputWriter) -> None:
             kept = student, history
             predicted = FoldLogits(config, held_out)
             predicted.add(student, own, compute, ("labelled", "test"))
-            note["student"] = writer.fold_score(truth, logistic(predicted.held))
+            note["student"] = writer.fold_score(truth, writer.goal.probs(predicted.held))
         held_probs, test_probs = (
-            logistic(share * getattr(taught, part) + (1.0 - share) * getattr(predicted, part))
+            writer.goal.probs(
+                share * getattr(taught, part) + (1.0 - share) * getattr(predicted, part)
+            )
             if share
-            else logistic(getattr(predicted, part))
+            else writer.goal.probs(getattr(predicted, part))
             for part in ("held", "test")
         )
         save_kept(own, config, writer, kept, seed, fold)
@@ -327,7 +330,7 @@ def fit_late(
 
     def validate(candidate: nn.Module) -> float:
         assert isinstance(candidate, LateClassifier)
-        probs = late_probs(candidate, plain, fit.batch_size, compute)
+        probs = late_probs(candidate, plain, fit.batch_size, compute, writer.goal)
         return writer.fold_score(targets[held_out].astype(np.int64), probs)
 
     kept = truth[rows]
@@ -338,10 +341,13 @@ def fit_late(
         fit,
         compute,
         derive_seed(seed, "fit"),
-        build_loss(fit, np.stack([(1.0 - kept).sum(axis=0), kept.sum(axis=0)])),
+        build_loss(
+            fit, np.stack([(1.0 - kept).sum(axis=0), kept.sum(axis=0)]), writer.goal.exclusive
+        ),
         validate,
         label,
         slot,
+        writer.goal,
     )
     return model, history
 
@@ -376,7 +382,11 @@ def student_rows(train: np.ndarray, labelled: int, unlabelled: int, repeats: int
 
 
 def student_targets(
-    targets: np.ndarray, train: np.ndarray, smoothing: float, soft: np.ndarray
+    targets: np.ndarray,
+    train: np.ndarray,
+    smoothing: float,
+    soft: np.ndarray,
+    exclusive: bool = False,
 ) -> np.ndarray:
     """What a student learns: labels as the teachers were taught them, then the teachers' own.
 
@@ -384,7 +394,8 @@ def student_targets(
     and 1, since they are only scored.
     """
     labels = targets.astype(np.float64)
-    labels[train] = labels[train] * (1.0 - smoothing) + 0.5 * smoothing
+    known = torch.from_numpy(labels[train])
+    labels[train] = smooth_targets(known, smoothing, exclusive).numpy()
     return np.concatenate([labels, soft])
 
 

@@ -15,7 +15,7 @@ from kernels.blocks.features import FEATURE_NAMES, extract_features
 from kernels.blocks.folds import assign_folds, iterate_folds
 from kernels.blocks.grouping import groups_of, strata_of
 from kernels.blocks.images import load_images
-from kernels.blocks.linear_models import predict_linear_model
+from kernels.blocks.linear_models import fit_linear_model, predict_linear_model
 from kernels.blocks.outputs import OutputWriter
 from kernels.blocks.pairs import find_pairs, label_purity
 from kernels.blocks.shortcuts import shortcut_facts
@@ -58,7 +58,18 @@ def run(config: FeaturesConfig, tables: Tables, writer: OutputWriter) -> None:
 
     ids, test_ids = list(labelled["id"]), list(test["id"])
     for seed, fold, train, held_out in iterate_folds(strata, groups, config.folds):
-        model = fit_feature_model(features[train], targets[train], config)
+        model = {
+            "model_name": "features_lr",
+            "img_size": config.image_size,
+            "glcm_levels": config.glcm_levels,
+            "features": list(FEATURE_NAMES),
+            **fit_linear_model(
+                features[train],
+                targets[train],
+                config.inverse_regularisation,
+                writer.competition.exclusive,
+            ),
+        }
         probs = predict_linear_model(model, features[held_out])
         writer.add_oof([ids[row] for row in held_out], seed, fold, targets[held_out], probs)
         writer.add_test(test_ids, seed, fold, predict_linear_model(model, test_features))
@@ -98,40 +109,3 @@ def fold_score_of(writer: OutputWriter, targets: np.ndarray, probs: np.ndarray) 
     if targets.shape[1] == 1:
         return writer.fold_score(targets[:, 0], probs[:, 0])
     return writer.fold_score(targets, probs)
-
-
-def fit_feature_model(
-    features: np.ndarray, targets: np.ndarray, config: FeaturesConfig
-) -> dict[str, Any]:
-    """A scaler and one logistic regression per target, as plain numbers.
-
-    Args:
-        features: Training rows, shape (N, 22).
-        targets: 0 or 1, shape (N, K); both occur in every column.
-        config: Strength of the regularisation, and what the features were made with.
-
-    Returns:
-        ``mean`` and ``scale`` (22), ``weights`` (K, 22), ``bias`` (K), and what the features were made with.
-    """
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.preprocessing import StandardScaler
-
-    scaler = StandardScaler().fit(features)
-    scaled = scaler.transform(features)
-    weights, bias = [], []
-    for column in targets.T:
-        fitted = LogisticRegression(C=config.inverse_regularisation, max_iter=5000).fit(
-            scaled, column
-        )
-        weights.append(fitted.coef_[0].tolist())
-        bias.append(float(fitted.intercept_[0]))
-    return {
-        "model_name": "features_lr",
-        "img_size": config.image_size,
-        "glcm_levels": config.glcm_levels,
-        "features": list(FEATURE_NAMES),
-        "mean": scaler.mean_.tolist(),
-        "scale": scaler.scale_.tolist(),
-        "weights": weights,
-        "bias": bias,
-    }

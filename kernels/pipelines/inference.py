@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from kernels.blocks.entry import library_versions, say, tune_allocator
+from kernels.blocks.goal import Goal
 from kernels.blocks.images import load_images
 from kernels.blocks.outputs import rows_of_classes, write_rows
 from kernels.blocks.paths import KagglePaths, find_competition, find_run_output, kaggle_paths
@@ -153,7 +154,11 @@ def mix_members(
         started = time.monotonic()
         columns = []
         for _, _, probs in predict_member(
-            member.config, folders[member.name], films.load, config.device
+            member.config,
+            folders[member.name],
+            films.load,
+            config.device,
+            Goal(competition.metric, competition.exclusive),
         ):
             if competition.exclusive:
                 probs = rows_of_classes(probs)

@@ -19,7 +19,7 @@ from kernels.blocks.folds import iterate_folds
 from kernels.blocks.gallery import Showcase
 from kernels.blocks.grouping import groups_of, strata_of
 from kernels.blocks.images import load_images
-from kernels.blocks.linear_models import predict_linear_model
+from kernels.blocks.linear_models import fit_linear_model, predict_linear_model
 from kernels.blocks.models import Classifier, create_backbone
 from kernels.blocks.outputs import OutputWriter
 from kernels.blocks.predicting import encode_images
@@ -28,8 +28,6 @@ from kernels.blocks.shortcuts import note_shortcuts
 from kernels.blocks.tables import Tables
 from kernels.config import HeadConfig, ProbeConfig
 from kernels.contract import write_json
-
-FittedProbes = tuple[Any, list[Any]]  # scikit-learn's scaler, and a regression for each target
 
 
 def run(config: ProbeConfig, tables: Tables, writer: OutputWriter) -> None:
@@ -62,22 +60,24 @@ def run(config: ProbeConfig, tables: Tables, writer: OutputWriter) -> None:
 
     ids, test_ids = tables.labelled["id"].to_numpy(), list(tables.test["id"])
     strata = strata_of(targets, config.folds.count)
-    fitted: dict[tuple[int, int], FittedProbes] = {}
+    fitted: dict[tuple[int, int], dict[str, Any]] = {}
     stem = file_stem(config.backbone)
     torch.save(
         {"model_name": config.backbone, "model_state_dict": backbone.trunk.state_dict()},
         writer.checkpoint_path(probe_backbone_file(config.backbone)),
     )
     for seed, fold, train, held_out in iterate_folds(strata, groups, config.folds):
-        probes = fit_probes(features[train], targets[train], config.inverse_regularisation)
-        fitted[seed, fold] = probes
+        probe = fit_linear_model(
+            features[train],
+            targets[train],
+            config.inverse_regularisation,
+            writer.competition.exclusive,
+        )
+        fitted[seed, fold] = probe
         held_probs, test_probs = (
-            probe_probs(probes, table) for table in (features[held_out], test_features)
+            predict_linear_model(probe, table) for table in (features[held_out], test_features)
         )
-        write_json(
-            writer.checkpoint_path(f"{stem}_probe_seed{seed}_fold{fold}.json"),
-            probe_numbers(probes),
-        )
+        write_json(writer.checkpoint_path(f"{stem}_probe_seed{seed}_fold{fold}.json"), probe)
         writer.add_oof(ids[held_out].tolist(), seed, fold, targets[held_out], held_probs)
         writer.add_test(test_ids, seed, fold, test_probs)
         score = writer.fold_score(targets[held_out], held_probs)
@@ -98,49 +98,10 @@ def run(config: ProbeConfig, tables: Tables, writer: OutputWriter) -> None:
     writer.add_section(Showcase(labelled, ids.tolist(), model_of, compute).add_to)
 
 
-def fit_probes(
-    features: np.ndarray, targets: np.ndarray, inverse_regularisation: float
-) -> FittedProbes:
-    """A scaler and a logistic regression for each target.
-
-    Args:
-        features: Shape (N, C); the scaler sees these rows only.
-        targets: 0 or 1, shape (N, K).
-        inverse_regularisation: scikit-learn's C.
-    """
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.preprocessing import StandardScaler
-
-    scaler = StandardScaler().fit(features)
-    scaled = scaler.transform(features)
-    probes = [
-        LogisticRegression(C=inverse_regularisation, max_iter=5000).fit(scaled, column)
-        for column in targets.T
-    ]
-    return scaler, probes
-
-
-def probe_numbers(fitted: FittedProbes) -> dict[str, Any]:
-    """Scaler and regressions as plain numbers, for predict_linear_model."""
-    scaler, probes = fitted
-    return {
-        "mean": np.asarray(scaler.mean_, dtype=np.float64).tolist(),
-        "scale": np.asarray(scaler.scale_, dtype=np.float64).tolist(),
-        "weights": [np.asarray(probe.coef_[0], dtype=np.float64).tolist() for probe in probes],
-        "bias": [float(probe.intercept_[0]) for probe in probes],
-    }
-
-
-def probe_probs(fitted: FittedProbes, features: np.ndarray) -> np.ndarray:
-    """Probabilities of shape (M, K) for features of shape (M, C)."""
-    return predict_linear_model(probe_numbers(fitted), features)
-
-
-def fill_linear_head(model: Classifier, fitted: FittedProbes) -> None:
+def fill_linear_head(model: Classifier, fitted: dict[str, Any]) -> None:
     """Write scaler and regressions into a head of one linear layer: one network that predicts alone."""
-    scaler, probes = fitted
-    weights = np.stack([probe.coef_[0] for probe in probes]) / scaler.scale_
-    bias = np.array([probe.intercept_[0] for probe in probes]) - weights @ scaler.mean_
+    weights = np.array(fitted["weights"]) / np.array(fitted["scale"])
+    bias = np.array(fitted["bias"]) - weights @ np.array(fitted["mean"])
     layer = model.head.layers[-1]
     with torch.no_grad():
         layer.weight.copy_(torch.from_numpy(weights))

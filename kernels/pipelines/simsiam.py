@@ -22,14 +22,14 @@ from kernels.blocks.features import extract_features
 from kernels.blocks.folds import iterate_folds
 from kernels.blocks.frozen import fit_feature_head, head_logits, run_random_views
 from kernels.blocks.gallery import Showcase
-from kernels.blocks.grouping import groups_of
+from kernels.blocks.grouping import groups_of, strata_of
 from kernels.blocks.images import load_images
 from kernels.blocks.knn_probe import knn_auc
 from kernels.blocks.models import Backbone, Classifier, create_backbone
 from kernels.blocks.neighbours import write_neighbours
 from kernels.blocks.outputs import OutputWriter
 from kernels.blocks.pairs import Pairs, find_pairs, label_purity
-from kernels.blocks.predicting import encode_images, logistic
+from kernels.blocks.predicting import encode_images
 from kernels.blocks.pretraining import pretrain
 from kernels.blocks.resuming import TrainingSlot, fold_slot
 from kernels.blocks.seed import derive_seed
@@ -206,17 +206,17 @@ def classify_in_folds(
     ids, test_ids = tables.labelled["id"].to_numpy(), tables.test["id"].tolist()
     # Heads on cached features take seconds: not worth processes of their own.
     processes = [] if frozen else fold_processes(config.folds.parallel, compute)
-    cells = iterate_folds(targets[:, 0], groups, config.folds)
+    cells = iterate_folds(strata_of(targets, config.folds.count), groups, config.folds)
     for seed, fold, train, held in writer.folds(cells, processes):
         model, history, logits, test_logits = fit_fold(seed, fold, train, held)
-        probs = logistic(logits.mean(axis=0))
+        probs = writer.goal.probs(logits.mean(axis=0))
         writer.add_oof(ids[held].tolist(), seed, fold, targets[held], probs)
-        writer.add_test(test_ids, seed, fold, logistic(test_logits.mean(axis=0)))
+        writer.add_test(test_ids, seed, fold, writer.goal.probs(test_logits.mean(axis=0)))
         score = writer.fold_score(targets[held], probs)
-        plain_score = writer.fold_score(targets[held], logistic(logits[0]))
+        plain_score = writer.fold_score(targets[held], writer.goal.probs(logits[0]))
         writer.note_fold(seed, fold, plain=plain_score, spread=float(logits.std(axis=0).mean()))
         say(
-            f"seed {seed} fold {fold}: AUC {score:.4f} over {config.tta_views} views, "
+            f"seed {seed} fold {fold}: {writer.competition.metric} {score:.4f} over {config.tta_views} views, "
             f"{plain_score:.4f} with the plain one"
         )
         writer.write_history(f"{stem}_training_history_seed{seed}_fold{fold}", history)
@@ -291,6 +291,7 @@ def frozen_fits(
             writer.fold_score,
             f"seed {seed} fold {fold} | ",
             fold_slot(writer.session, seed, fold),
+            writer.goal,
         )
         model = Classifier(backbone, config.head, targets.shape[1])
         model.head = head
@@ -328,6 +329,7 @@ def film_fits(
             writer.fold_score,
             f"seed {seed} fold {fold} | ",
             fold_slot(writer.session, seed, fold),
+            writer.goal,
         )
         model.eval()
         logits, test_logits = (

@@ -70,6 +70,7 @@ def run(config: SupervisedConfig, tables: Tables, writer: OutputWriter) -> None:
             writer.fold_score,
             label=f"seed {seed} fold {fold} ",
             slot=fold_slot(writer.session, seed, fold),
+            goal=writer.goal,
         )
         kept = next(row for row in history if row["kept"])
         writer.write_history(f"{stem}_history_seed{seed}_fold{fold}", history)
@@ -87,7 +88,9 @@ def run(config: SupervisedConfig, tables: Tables, writer: OutputWriter) -> None:
             clahe_grid=config.clahe_grid if config.clahe else None,
         )
         probs, test_probs = (
-            predict_probs(model, images, config.tta, batch_size, compute, config.tta_space)
+            predict_probs(
+                model, images, config.tta, batch_size, compute, config.tta_space, writer.goal
+            )
             for images in (films[held_out], test)
         )
         writer.add_oof(ids[held_out].tolist(), seed, fold, targets[held_out], probs)

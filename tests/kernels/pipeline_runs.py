@@ -14,7 +14,7 @@ from kernels.blocks.outputs import OutputWriter
 from kernels.blocks.paths import KagglePaths
 from kernels.blocks.tables import Tables
 from kernels.competitions.masked_xray import COMPETITION
-from kernels.config import AnyConfig
+from kernels.config import AnyConfig, Competition
 
 
 def single_thread() -> Iterator[None]:
@@ -54,9 +54,10 @@ def run_into(
     pipeline: Callable[[Any, Tables, OutputWriter], None],
     config: AnyConfig,
     tables: Tables,
+    competition: Competition = COMPETITION,
 ) -> Path:
     """Run a pipeline to its end; the working folder, sealed."""
-    writer = OutputWriter(COMPETITION, paths_in(folder))
+    writer = OutputWriter(competition, paths_in(folder))
     torch.rand(3)  # a pipeline must not depend on random numbers drawn before it
     for _ in single_thread():  # also where a fixture of the module runs it, before those of a test
         pipeline(config, tables, writer)

@@ -13,9 +13,10 @@ from harness.synthetic import draw_film
 from kernels.blocks.checkpoints import load_classifier
 from kernels.blocks.devices import Compute
 from kernels.blocks.early_maps import EarlyMaps, LateClassifier, late_logits, map_tensor
+from kernels.blocks.goal import logistic
 from kernels.blocks.models import Classifier, create_backbone
 from kernels.blocks.optimisers import parameter_groups
-from kernels.blocks.predicting import gray_tensor, logistic
+from kernels.blocks.predicting import gray_tensor
 from kernels.blocks.tables import Tables
 from kernels.config import (
     AugmentConfig,

@@ -9,11 +9,12 @@ from pipeline_runs import drawn_tables, rows_of, run_into, single_thread
 
 from harness.synthetic import draw_film
 from kernels.blocks.devices import choose_compute
+from kernels.blocks.linear_models import fit_linear_model, predict_linear_model
 from kernels.blocks.models import create_backbone
 from kernels.blocks.predicting import encode_images
 from kernels.blocks.tables import Tables
 from kernels.config import FoldsConfig, ProbeConfig
-from kernels.pipelines.probe import fit_probes, probe_probs, run
+from kernels.pipelines.probe import run
 from kernels.stats.metrics import score_metric
 
 TINY = "tf_efficientnet_lite0.in1k"
@@ -82,9 +83,9 @@ def test_probe_fits_on_training_rows_only():
     features = rng.normal(size=(60, 5))
     targets = (features[:, :2] + 0.1 * rng.normal(size=(60, 2)) > 0).astype(int)
     rows = rng.normal(size=(8, 5))
-    probes = fit_probes(features, targets, 1.0)
-    alone = probe_probs(probes, rows[:1])
-    crowd = probe_probs(probes, np.vstack([rows[:1], rows[1:] * 1e4]))
+    probes = fit_linear_model(features, targets, 1.0, exclusive=False)
+    alone = predict_linear_model(probes, rows[:1])
+    crowd = predict_linear_model(probes, np.vstack([rows[:1], rows[1:] * 1e4]))
     np.testing.assert_allclose(alone, crowd[:1])
     assert alone.shape == (1, 2)
 
@@ -93,7 +94,9 @@ def test_probe_learns_each_target_from_its_own_column():
     rng = np.random.default_rng(1)
     features = rng.normal(size=(200, 6)) * [1, 100, 1, 1, 1, 1]
     targets = (features[:, :2] > 0).astype(int)
-    probs = probe_probs(fit_probes(features[:120], targets[:120], 1.0), features[120:])
+    probs = predict_linear_model(
+        fit_linear_model(features[:120], targets[:120], 1.0, exclusive=False), features[120:]
+    )
     for column in range(2):
         assert score_metric("auc", targets[120:, column], probs[:, column]) > 0.95
         assert score_metric("auc", targets[120:, 1 - column], probs[:, column]) < 0.75

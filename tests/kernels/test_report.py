@@ -11,6 +11,7 @@ import torch
 
 from kernels.blocks.devices import Compute
 from kernels.blocks.gallery import Showcase, typical_and_worst
+from kernels.blocks.linear_models import fit_linear_model, predict_linear_model
 from kernels.blocks.model_card import card_text
 from kernels.blocks.models import Classifier, create_backbone
 from kernels.blocks.outputs import OutputWriter
@@ -20,7 +21,7 @@ from kernels.blocks.predicting import encode_images, predict_probs
 from kernels.blocks.report import build_report, score_films
 from kernels.blocks.verdicts import PredictionRows, Verdicts
 from kernels.config import Competition, FeaturesConfig, HeadConfig, ProbeConfig
-from kernels.pipelines.probe import fill_linear_head, fit_probes, probe_probs
+from kernels.pipelines.probe import fill_linear_head
 from kernels.stats.auc import auc_score
 from kernels.stats.decisions import average_precision
 from kernels.stats.probabilities import expected_calibration_error
@@ -316,8 +317,8 @@ def test_a_linear_probe_as_one_network_predicts_what_scikit_learn_does():
     backbone = create_backbone(ProbeConfig().backbone, "random", 32, {}, frozen=True)
     compute = Compute("cpu", None, "test")
     features = encode_images(backbone, films, ("plain",), 8, compute)
-    fitted = fit_probes(features, targets, 0.01)
+    fitted = fit_linear_model(features, targets, 0.01, exclusive=False)
     model = Classifier(backbone, HeadConfig())
     fill_linear_head(model, fitted)
     probs = predict_probs(model, films, ("plain",), 8, compute)
-    np.testing.assert_allclose(probs, probe_probs(fitted, features), atol=1e-4)
+    np.testing.assert_allclose(probs, predict_linear_model(fitted, features), atol=1e-4)

@@ -7,9 +7,10 @@ from torch import nn
 
 from kernels.blocks.checkpoints import load_classifier, save_classifier
 from kernels.blocks.devices import Compute, choose_compute, mixed_precision
+from kernels.blocks.goal import INDEPENDENT, Goal, logistic
 from kernels.blocks.losses import binary_cross_entropy
 from kernels.blocks.models import Classifier, ClassifierHead, create_backbone
-from kernels.blocks.predicting import logistic, predict_probs
+from kernels.blocks.predicting import predict_probs
 from kernels.blocks.training import fit_classifier, fit_model, prefetch
 from kernels.config import AugmentConfig, HeadConfig, MixConfig, OptimConfig, TrainConfig
 from kernels.stats.metrics import score_metric
@@ -182,7 +183,7 @@ def test_any_source_of_batches_will_do_features_for_one():
     assert history[-1]["val_auc"] > 0.97
 
 
-def scripted(scores: list[float], **changes):
+def scripted(scores: list[float], goal: Goal = INDEPENDENT, **changes):
     """Train one number upwards by 1 an epoch while the scores are dictated."""
 
     class Counter(nn.Module):
@@ -208,6 +209,7 @@ def scripted(scores: list[float], **changes):
         0,
         lambda logits, _targets: -logits.mean(),
         lambda _model: next(answers),
+        goal=goal,
     )
     return model.weight.item(), history
 
@@ -223,6 +225,37 @@ def test_early_stopping_waits_keeps_the_best_and_gives_its_weights_back():
     assert [row["val_auc"] for row in history] == [0.5, 0.9, 0.6, 0.7, 0.8]
     assert weight == 2.0
     assert [row["kept"] for row in history] == [0, 1, 0, 0, 0]
+
+
+def test_of_a_loss_the_lowest_epoch_is_the_best(capsys):
+    losses = [0.9, 0.4, 0.6, 0.5, 0.7, 0.1]
+    weight, history = scripted(losses, Goal("log_loss"), early_stop_patience=3)
+    assert [row["val_auc"] for row in history] == [0.9, 0.4, 0.6, 0.5, 0.7]
+    assert weight == 2.0
+    assert [row["kept"] for row in history] == [0, 1, 0, 0, 0]
+    assert "val log_loss 0.4000" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("metric", "falls"), [("auc", False), ("multiclass_log_loss", True)])
+def test_a_plateau_is_where_the_metric_gets_no_better(metric, falls):
+    """Scores that go up all the time: of an AUC no plateau, of a loss nothing but one."""
+    optim = OptimConfig(
+        name="sgd", lr=1.0, schedule="plateau", plateau_patience=1, plateau_factor=0.5
+    )
+    batches = [(torch.ones(1, 1), torch.ones(1, 1))]
+    scores = iter([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
+    history = fit_model(
+        nn.Linear(1, 1),
+        lambda _epoch: batches,
+        1,
+        TrainConfig(optim=optim, epochs=6),
+        PLAIN,
+        0,
+        lambda logits, _targets: logits.mean(),
+        lambda _model: next(scores),
+        goal=Goal(metric),
+    )
+    assert (history[-1]["lr"] < history[0]["lr"]) == falls
 
 
 def test_with_ema_the_network_ends_as_the_average():
