@@ -255,6 +255,7 @@ def local_faults_list(as_json: bool, state: Path | None) -> None:
 @click.option("--skip", default=0, help="How many matching requests pass first.")
 @click.option("--set", "changes", multiple=True, help="key=value, as status=503 or seconds=2.")
 @click.option("--on", "pattern", help="Which requests; then NAME is a kind, as error or slow.")
+@click.option("--json", "as_json", is_flag=True, help="Print records as JSON.")
 @state_option
 def local_faults_arm(
     name: str,
@@ -262,6 +263,7 @@ def local_faults_arm(
     skip: int,
     changes: tuple[str, ...],
     pattern: str | None,
+    as_json: bool,
     state: Path | None,
 ) -> None:
     """Arm a switch, or a fault of your own; every server on the folder plays it.
@@ -275,12 +277,16 @@ def local_faults_arm(
     from harness.commands.local import arm_fault
 
     arm_fault(_settings(state), name, pattern, times, skip, changes)
+    if as_json:
+        _json({"armed": name, "times": times, "skip": skip, "on": pattern})
+        return
     click.echo(f"Armed: {name}")
 
 
 @local_faults.command("clear")
+@click.option("--json", "as_json", is_flag=True, help="Print records as JSON.")
 @state_option
-def local_faults_clear(state: Path | None) -> None:
+def local_faults_clear(as_json: bool, state: Path | None) -> None:
     """Disarm everything.
 
     \b
@@ -292,6 +298,9 @@ def local_faults_clear(state: Path | None) -> None:
 
     with open_state(_settings(state)) as opened:
         faults.clear(opened)
+    if as_json:
+        _json({"armed": []})
+        return
     click.echo("Nothing is armed.")
 
 
@@ -327,8 +336,9 @@ def local_gc(now: bool, as_json: bool, state: Path | None) -> None:
 
 @local.command("reset")
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--json", "as_json", is_flag=True, help="Print records as JSON.")
 @state_option
-def local_reset(yes: bool, state: Path | None) -> None:
+def local_reset(yes: bool, as_json: bool, state: Path | None) -> None:
     """Delete the local Kaggle's kernels, datasets, competitions and submissions. The ledger stays.
 
     \b
@@ -341,4 +351,8 @@ def local_reset(yes: bool, state: Path | None) -> None:
     settings = _settings(state)
     if not yes:
         click.confirm(f"Delete {settings.local_folder}?", abort=True, err=True)
-    click.echo("Deleted." if reset(settings) else "There was nothing to delete.")
+    deleted = reset(settings)
+    if as_json:
+        _json({"folder": settings.local_folder, "deleted": deleted})
+        return
+    click.echo("Deleted." if deleted else "There was nothing to delete.")

@@ -82,6 +82,20 @@ def test_the_official_client_talks_to_what_is_served(served: tuple[Path, str], t
     assert (refused.exit_code, "Stop it first" in refused.stderr) == (1, True)
 
 
+def test_what_changes_the_local_kaggle_says_so_as_json(tmp_path: Path):
+    state = ("--state", str(tmp_path / "s"), "--json")
+    armed = harness("local", "faults", "arm", "push-lost-ack", "--times", "3", *state)
+    assert json.loads(armed.stdout)["armed"] == "push-lost-ack", armed
+    listed = json.loads(harness("local", "faults", "list", *state).stdout)
+    assert len(listed["armed"]) == 1
+    assert json.loads(harness("local", "faults", "clear", *state).stdout) == {"armed": []}
+    assert json.loads(harness("local", "faults", "list", *state).stdout)["armed"] == []
+    gone = json.loads(harness("local", "reset", "--yes", *state).stdout)
+    assert gone == {"folder": str(tmp_path / "s"), "deleted": True}
+    assert not (tmp_path / "s").exists()
+    assert json.loads(harness("local", "reset", "--yes", *state).stdout)["deleted"] is False
+
+
 def test_wrong_orders_are_one_line_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
