@@ -154,19 +154,16 @@ def glcm_offsets(distance: int) -> list[tuple[int, int]]:
 
 
 class GlcmCounter:
-    """GLCM properties of images of so many grey levels; keeps its tables from image to image."""
+    """GLCM properties of images of so many grey levels; keeps its table from image to image."""
 
     def __init__(self, levels: int, distances: Sequence[int] = GLCM_DISTANCES) -> None:
         self.levels = levels
         self.offsets = [glcm_offsets(distance) for distance in distances]
-        level = np.arange(float(levels))
-        self._contrast = ((level[:, None] - level[None, :]) ** 2).ravel()
-        self._homogeneity = 1.0 / (1.0 + self._contrast)
-        self._histogram = np.zeros((levels, levels), np.float32)
-        self._counts = np.zeros(levels * levels)
+        self._squared_gaps = np.arange(float(levels)) ** 2
+        self._table = np.zeros((levels, levels), np.float32)
 
     def pair_counts(self, image: np.ndarray, rows: int, columns: int) -> np.ndarray:
-        """How often two levels lie so far apart, the lower level first.
+        """How often two levels lie so far apart.
 
         Args:
             image: Levels, uint8 (H, W), every value below ``levels``.
@@ -174,26 +171,25 @@ class GlcmCounter:
             columns: From a pixel right to its partner; negative is left.
 
         Returns:
-            float64 (levels, levels), whole numbers on and above the diagonal; plus its transpose it is
-            the symmetric GLCM. Valid until the next call.
+            float32 (levels, levels), whole numbers: how many pairs have this lower level (row) and so
+            many levels between them (column). Valid until the next call.
         """
         height, width = image.shape
         if rows >= height or abs(columns) >= width:
-            self._counts[:] = 0
-            return self._counts.reshape(self.levels, self.levels)
+            self._table[:] = 0
+            return self._table
         left, right = max(-columns, 0), max(columns, 0)
         here = image[: height - rows, left : width - right]
         there = image[rows:, right : width - left]
         cv2.calcHist(
-            [cv2.min(here, there), cv2.max(here, there)],
+            [cv2.min(here, there), cv2.absdiff(here, there)],
             [0, 1],
             None,
             [self.levels, self.levels],
             [0, self.levels, 0, self.levels],
-            hist=self._histogram,
+            hist=self._table,
         )
-        self._counts[:] = self._histogram.ravel()
-        return self._counts.reshape(self.levels, self.levels)
+        return self._table
 
     def properties(self, image: np.ndarray) -> np.ndarray:
         """Contrast, homogeneity and energy (rows) at each distance (columns), means over four angles.
@@ -207,19 +203,23 @@ class GlcmCounter:
             float64 (3, distances). A distance no pair fits gives 0, as in scikit-image.
         """
         result = np.zeros((len(GLCM_PROPERTIES), len(self.offsets)))
+        gaps = np.zeros((len(GLCM_ANGLES_DEG), self.levels))  # share of pairs so many levels apart
         for column, offsets in enumerate(self.offsets):
-            for rows, columns in offsets:
-                flat = self.pair_counts(image, rows, columns).ravel()
+            gaps[:] = 0
+            for angle, (rows, columns) in enumerate(offsets):
                 pairs = max(image.shape[0] - rows, 0) * max(image.shape[1] - abs(columns), 0)
                 if not pairs:
                     continue
-                diagonal = flat[:: self.levels + 1]
-                # Of the symmetric matrix: an entry off the diagonal counts twice with half its weight.
-                # einsum, not @: BLAS may bring threads of its own, and with them other last bits.
-                squares = np.einsum("i,i", flat, flat) + np.einsum("i,i", diagonal, diagonal)
-                result[0, column] += np.einsum("i,i", flat, self._contrast) / pairs
-                result[1, column] += np.einsum("i,i", flat, self._homogeneity) / pairs
+                table = self.pair_counts(image, rows, columns)
+                gaps[angle] = cv2.reduce(table, 0, cv2.REDUCE_SUM)
+                gaps[angle] /= pairs
+                # Of the symmetric matrix: an entry off the diagonal counts twice with half its weight,
+                # and the diagonal is the column of no gap. Summed in float64, so exact.
+                squares = cv2.norm(table, cv2.NORM_L2SQR) + cv2.norm(table[:, :1], cv2.NORM_L2SQR)
                 result[2, column] += np.sqrt(squares / 2) / pairs
+            # einsum, not @: BLAS may bring threads of its own, and with them other last bits.
+            result[0, column] = np.einsum("ij,j->", gaps, self._squared_gaps)
+            result[1, column] = np.einsum("ij,j->", gaps, 1.0 / (1.0 + self._squared_gaps))
         return result / len(GLCM_ANGLES_DEG)
 
 
@@ -230,30 +230,26 @@ class SobelMeter:
     """
 
     def __init__(self, height: int, width: int) -> None:
-        self._gradient = np.empty((height, width), np.int16)
-        self._squares = np.empty((height, width), np.int32)
-        self._other = np.empty((height, width), np.int32)
-        self._magnitude = np.empty((height, width))
+        self._across = np.empty((height, width), np.int16)
+        self._down = np.empty((height, width), np.int16)
+        self._dx, self._dy, self._magnitude = np.empty((3, height, width))
 
     def features(self, image: np.ndarray) -> tuple[float, float, float]:
         """Mean, std (ddof 0) and maximum of the gradient magnitude of ``skimage.filters.sobel``.
 
         That is the kernel over 4, both directions over the root of 2, grey values as 0..1, edges
-        mirrored.
+        mirrored (which for one pixel is to repeat them).
 
         Args:
             image: uint8, of the shape this was made for.
         """
-        cv2.Sobel(image, cv2.CV_16S, 1, 0, dst=self._gradient, borderType=cv2.BORDER_REFLECT)
-        np.multiply(self._gradient, self._gradient, out=self._squares, dtype=np.int32)
-        cv2.Sobel(image, cv2.CV_16S, 0, 1, dst=self._gradient, borderType=cv2.BORDER_REFLECT)
-        np.multiply(self._gradient, self._gradient, out=self._other, dtype=np.int32)
-        self._squares += self._other
-        np.sqrt(self._squares, out=self._magnitude)
-        magnitude = self._magnitude.ravel()
+        cv2.spatialGradient(image, self._across, self._down, 3, cv2.BORDER_REPLICATE)
+        np.copyto(self._dx, self._across)
+        np.copyto(self._dy, self._down)
+        magnitude = cv2.magnitude(self._dx, self._dy, self._magnitude)
         scale = 255.0 * 4.0 * np.sqrt(2.0)
         mean = float(magnitude.mean())
         largest = float(magnitude.max())
         magnitude -= mean
-        std = float(np.sqrt(np.einsum("i,i", magnitude, magnitude) / magnitude.size))
+        std = float(np.sqrt(cv2.norm(magnitude, cv2.NORM_L2SQR) / magnitude.size))
         return mean / scale, std / scale, largest / scale
