@@ -131,6 +131,7 @@ class _Module:
     path: str  # below the root, POSIX
     lines: list[str]
     tree: ast.Module
+    nodes: list[ast.AST]  # of the whole tree: walking it takes longer than parsing
     kernels_imports: list[ast.ImportFrom] = field(default_factory=list)
     outside_imports: list[ast.Import | ast.ImportFrom] = field(default_factory=list)
     future: dict[str, int] = field(default_factory=dict)  # feature -> line
@@ -220,7 +221,7 @@ def _parse_text(relative: str, path: Path) -> tuple[ast.Module, str]:
 
 def _parse(name: str, relative: str, path: Path) -> _Module:
     tree, text = _parse_text(relative, path)
-    module = _Module(name, relative, text.split("\n"), tree)
+    module = _Module(name, relative, text.split("\n"), tree, list(ast.walk(tree)))
     if tree.body and _is_docstring(tree.body[0]):
         module.dropped.append(tree.body[0])
     _sort_imports(module)
@@ -235,7 +236,7 @@ def _parse(name: str, relative: str, path: Path) -> _Module:
 def _sort_imports(module: _Module) -> None:
     """Refuse imports that cannot be flattened; list those that can."""
     top_level = {id(node) for node in module.tree.body}
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         at_top = id(node) in top_level
         if isinstance(node, ast.Call):
             _check_import_call(module, node)
@@ -457,9 +458,11 @@ def _check_own_names(module: _Module, text: str) -> None:
         module.refuse(error.lineno or 1, f"is not valid Python: {error.msg}", "Correct the line.")
     known = IMPLICIT_NAMES | BUILTIN_NAMES | DUNDER_BUILTINS
     unbound = _global_reads(table) - module.bindings.keys() - known
+    if not unbound:
+        return
     lines = [
         (node.lineno, node.id)
-        for node in ast.walk(module.tree)
+        for node in module.nodes
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node.id in unbound
     ]
     if lines:
@@ -589,7 +592,7 @@ def _section(module: _Module) -> str:
         removed.update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
         if _is_docstring(node):
             comments[node.lineno] = _docstring_comments(module.tree)
-    inside_string = _string_lines(module.tree)
+    inside_string = _string_lines(module)
     kept: list[str] = []
     blanks = 0
     for number, line in enumerate(module.lines, start=1):
@@ -612,12 +615,13 @@ def _docstring_comments(tree: ast.Module) -> list[str]:
     return [f"# {line}".rstrip() for line in text.splitlines()]
 
 
-def _string_lines(tree: ast.Module) -> set[int]:
+def _string_lines(module: _Module) -> set[int]:
     """Lines that begin inside a string or end inside one; the module's docstring does not count."""
     lines: set[int] = set()
-    docstring = tree.body[0] if tree.body and _is_docstring(tree.body[0]) else None
+    body = module.tree.body
+    docstring = body[0] if body and _is_docstring(body[0]) else None
     skipped = docstring.value if isinstance(docstring, ast.Expr) else None
-    for node in ast.walk(tree):
+    for node in module.nodes:
         if (
             isinstance(node, ast.Constant | ast.JoinedStr)
             and node is not skipped
