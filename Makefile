@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow chaos kaggle-image lint types check docs clean
+.PHONY: help install demo test test-slow chaos bench kaggle-image lint types check docs clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -33,6 +33,11 @@ chaos: $(STAMP)  ## kills, faults and races against the loop: make chaos SEEDS=1
 
 test-slow: $(STAMP)  ## the slow tests too
 	$(BIN)/python -m pytest -m "slow or not slow"
+
+bench: $(STAMP)  ## speed beside the peers: make bench ARGS="--quick --only features --json FILE"
+	$(BIN)/python -m pip install --quiet --group bench
+	$(BIN)/python -m pip install --quiet --no-deps "grad-cam>=1.5"
+	$(BIN)/python -m benchmarks $(ARGS)
 
 kaggle-image: $(STAMP)  ## every script in the library versions of Kaggle's image
 	$(BIN)/python benchmarks/kaggle_image.py
