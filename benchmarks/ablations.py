@@ -285,7 +285,7 @@ def measure(arm: Arm, options: argparse.Namespace) -> dict[str, Any]:
         "arm": arm.name,
         "what": arm.what,
         "n": len(own),
-        "mean_fold": mean_fold_auc(truth, scores, keys),
+        "mean_fold": mean_fold_auc(truth, scores, *keys),
         "pooled": auc_score(truth, scores),
         "seconds": facts["seconds"],
     }
