@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks.racing import ROOT, Line, Same, option_parser, table, write_results
 
-TOPICS = ("startup", "features", "pairs")
+TOPICS = ("startup", "features", "pairs", "gradcam")
 
 
 def line_from(record: dict[str, Any]) -> Line:

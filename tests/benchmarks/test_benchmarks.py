@@ -74,3 +74,9 @@ def test_gaps_are_relative_when_asked_and_shapes_must_agree() -> None:
     assert array_gap([100.0], [101.0], 0.02, relative=True).holds
     assert not array_gap([100.0], [101.0], 0.02).holds
     assert not array_gap(np.zeros(2), np.zeros(3), 1.0).holds
+
+
+def test_grad_cam_equals_the_librarys() -> None:
+    pytest.importorskip("pytorch_grad_cam")  # make bench installs it
+    gradcam = pytest.importorskip("benchmarks.gradcam")
+    assert [line.item for line in gradcam.lines(Options("tiny")) if not line.same.holds] == []
