@@ -92,8 +92,8 @@ def lines(options: Options) -> Iterator[Line]:
             return raced(item, command, peer, expected, rounds, target, cwd, environment)
 
         yield line("--version", "harness", 5.0)
-        yield line("--help", "blend-and-submit", 3.0)
-        yield line("push --help", "--profile", 3.0)
+        yield line("--help", "blend-and-submit", 5.0)
+        yield line("push --help", "--profile", 5.0)
         workspace = prepared_workspace(folder, environment)
         yield line("runs", "features_lr", 1.0, workspace)
         yield line("status", "features_lr", 1.0, workspace)
