@@ -1,10 +1,10 @@
 """Blending: who takes part, the weights, and what the blend is worth. Pure.
 
-Scores are recomputed from out-of-fold predictions. A blend's own score is nested: who is dropped and
-the weights that mix a fold are decided on rows of other ids (or groups) than the fold's, in every seed. What stays
-inside it, as in any stacking, is that the members' other folds were trained with this fold's
-labels. It is reported beside the best member and the equal mean of ranks with paired intervals,
-because a blend can lose.
+Scores are recomputed from out-of-fold predictions. A blend's own score is nested: who is dropped
+and the weights that mix a fold are decided on rows of other ids (or groups) than the fold's, in
+every seed. What stays inside it, as in any stacking, is that the members' other folds were trained
+with this fold's labels. It is reported beside the best member and the equal mean of ranks with
+paired intervals, because a blend can lose.
 """
 
 from collections.abc import Callable, Mapping, Sequence

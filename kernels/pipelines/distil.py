@@ -147,14 +147,11 @@ def run(config: DistilConfig, tables: Tables, writer: OutputWriter) -> None:
             predicted = FoldLogits(config, held_out)
             predicted.add(student, own, compute, ("labelled", "test"))
             note["student"] = writer.fold_score(truth, writer.goal.probs(predicted.held))
-        held_probs, test_probs = (
-            writer.goal.probs(
-                share * getattr(taught, part) + (1.0 - share) * getattr(predicted, part)
-            )
-            if share
-            else writer.goal.probs(getattr(predicted, part))
-            for part in ("held", "test")
-        )
+        held, test = predicted.held, predicted.test
+        if share:
+            held = share * taught.held + (1.0 - share) * held
+            test = share * taught.test + (1.0 - share) * test
+        held_probs, test_probs = writer.goal.probs(held), writer.goal.probs(test)
         save_kept(own, config, writer, kept, seed, fold)
         writer.add_oof(ids[held_out].tolist(), seed, fold, truth, held_probs)
         writer.add_test(test_ids, seed, fold, test_probs)
