@@ -19,6 +19,7 @@ import symtable
 import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import NoReturn
 
@@ -78,7 +79,7 @@ def bundle(
     result = Bundle(
         modules=tuple(module.name for module in modules),
         imports=_import_block(modules),
-        body="\n\n".join(_section(module) for module in modules),
+        body="\n\n".join(module.section for module in modules),
         names=frozenset(name for module in modules for name in module.bindings),
     )
     compile(result.source, "<bundle>", "exec", dont_inherit=True)  # a failure here is our own fault
@@ -125,13 +126,17 @@ class _Binding:
 
 @dataclass
 class _Module:
-    """A parsed module, after the checks that need no other module."""
+    """A parsed module, after the checks that need no other module.
+
+    Shared by all scripts of a process that hold it: never changed once ``_parse`` gave it out.
+    """
 
     name: str
     path: str  # below the root, POSIX
     lines: list[str]
     tree: ast.Module
     nodes: list[ast.AST]  # of the whole tree: walking it takes longer than parsing
+    section: str = ""  # what the script holds of it
     kernels_imports: list[ast.ImportFrom] = field(default_factory=list)
     outside_imports: list[ast.Import | ast.ImportFrom] = field(default_factory=list)
     future: dict[str, int] = field(default_factory=dict)  # feature -> line
@@ -187,7 +192,7 @@ class _Loader:
                 "Create it or correct the import.",
             )
         self._check_packages(name)
-        return _parse(name, relative, self.root / relative)
+        return _parse(name, relative, _read_text(relative, self.root / relative))
 
     def _check_packages(self, name: str) -> None:
         """A package's __init__.py is not bundled, so it may hold nothing but a docstring."""
@@ -198,8 +203,7 @@ class _Loader:
             if relative in self._checked_packages or not path.is_file():
                 continue
             self._checked_packages.add(relative)
-            tree, _ = _parse_text(relative, path)
-            for node in tree.body:
+            for node in _parse_text(relative, _read_text(relative, path)).body:
                 if not _is_docstring(node):
                     raise BundleError(
                         f"{relative}:{node.lineno} holds code, which a script would lose.",
@@ -207,20 +211,27 @@ class _Loader:
                     )
 
 
-def _parse_text(relative: str, path: Path) -> tuple[ast.Module, str]:
+def _read_text(relative: str, path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        return ast.parse(text, filename=relative), text
+        return path.read_text(encoding="utf-8-sig")
+    except ValueError as error:  # bytes that are not UTF-8
+        raise BundleError(f"{relative}:1 cannot be read: {error}.", "Save it as UTF-8.") from error
+
+
+def _parse_text(relative: str, text: str) -> ast.Module:
+    try:
+        return ast.parse(text, filename=relative)
     except SyntaxError as error:
         raise BundleError(
             f"{relative}:{error.lineno or 1} is not valid Python: {error.msg}.", "Correct the line."
         ) from error
-    except ValueError as error:  # bytes that are not UTF-8, or a NUL
+    except ValueError as error:  # a NUL
         raise BundleError(f"{relative}:1 cannot be read: {error}.", "Save it as UTF-8.") from error
 
 
-def _parse(name: str, relative: str, path: Path) -> _Module:
-    tree, text = _parse_text(relative, path)
+@lru_cache(maxsize=512)  # a process that renders many scripts meets the same modules in each
+def _parse(name: str, relative: str, text: str) -> _Module:
+    tree = _parse_text(relative, text)
     module = _Module(name, relative, text.split("\n"), tree, list(ast.walk(tree)))
     if tree.body and _is_docstring(tree.body[0]):
         module.dropped.append(tree.body[0])
@@ -230,6 +241,8 @@ def _parse(name: str, relative: str, path: Path) -> _Module:
     _check_main_block(module)
     _collect_bindings(module)
     _check_own_names(module, text)
+    module.section = _section(module)
+    module.tree, module.nodes, module.lines = ast.Module([], []), [], []  # the bulk of it
     return module
 
 
@@ -357,7 +370,7 @@ def _check_main_block(module: _Module) -> None:
 
 def _collect_bindings(module: _Module) -> None:
     """Every name bound at module level, also inside if, try, with, for, match and by ``global``."""
-    for name, binding in _module_bindings(module.tree):
+    for name, binding in _module_bindings(module.tree.body, module.nodes):
         module.bindings.setdefault(name, []).append(binding)
     for name, bindings in sorted(module.bindings.items(), key=lambda item: item[1][0].line):
         line = bindings[0].line
@@ -385,12 +398,14 @@ def _check_hoisted_once(module: _Module, name: str, bindings: list[_Binding]) ->
         )
 
 
-def _module_bindings(tree: ast.Module) -> Iterator[tuple[str, _Binding]]:
-    for node in ast.walk(tree):
+def _module_bindings(
+    body: Iterable[ast.stmt], nodes: Iterable[ast.AST]
+) -> Iterator[tuple[str, _Binding]]:
+    for node in nodes:
         if isinstance(node, ast.Global):
             for name in node.names:
                 yield name, _Binding(node.lineno, None)
-    for statement in tree.body:
+    for statement in body:
         yield from _scope_bindings(statement, in_comprehension=False)
 
 

@@ -85,6 +85,7 @@ def test_what_was_acknowledged_survives_a_kill(elsewhere, tmp_path: Path):
     while len(acknowledged) < 5 and time.monotonic() < deadline:  # then at some moment of the next
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
+    process.wait()  # a killed server owns its folder until the kernel has taken it away
     thread.join(20)
     assert acknowledged
     with Server(local.folder) as server:

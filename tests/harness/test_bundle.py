@@ -355,7 +355,8 @@ def test_bindings_are_those_of_pythons_own_symbol_table(source: str) -> None:
     table = symtable.symtable(source, "toy", "exec")
     bound = {s.get_name() for s in table.get_symbols() if s.is_assigned() or s.is_imported()}
     bound |= {s.get_name() for s in table.get_symbols() if s.is_annotated() or s.is_namespace()}
-    found = {name for name, _ in _module_bindings(ast.parse(source))}
+    tree = ast.parse(source)
+    found = {name for name, _ in _module_bindings(tree.body, ast.walk(tree))}
     assert found == bound | declared_global(table)
 
 

@@ -139,11 +139,10 @@ def test_offline_variable_wins_over_internet_and_unknown_means_try(monkeypatch):
     def unreachable(*_args, **_kwargs):
         raise OSError("no route")
 
-    monkeypatch.setattr(socket, "create_connection", unreachable)
-    assert not hub_allowed(None)
+    with monkeypatch.context() as no_network:
+        no_network.setattr(socket, "create_connection", unreachable)
+        assert not hub_allowed(None)
     with socket.create_server(("127.0.0.1", 0)) as mirror:
-        monkeypatch.undo()
-        monkeypatch.delenv("HF_HUB_OFFLINE")
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{mirror.getsockname()[1]}")
         assert hub_allowed(None)
 
