@@ -20,6 +20,7 @@ from kernels.blocks.weights import (
 from kernels.config import weights_slug
 
 LITE0 = "tf_efficientnet_lite0.in1k"
+CONNECT = socket.create_connection  # as it is where no test refuses it
 ATTO = "convnext_atto.d2_in1k"
 EVA_TINY = "eva02_tiny_patch14_336.mim_in22k_ft_in1k"
 
@@ -139,10 +140,10 @@ def test_offline_variable_wins_over_internet_and_unknown_means_try(monkeypatch):
     def unreachable(*_args, **_kwargs):
         raise OSError("no route")
 
-    with monkeypatch.context() as no_network:
-        no_network.setattr(socket, "create_connection", unreachable)
-        assert not hub_allowed(None)
+    monkeypatch.setattr(socket, "create_connection", unreachable)
+    assert not hub_allowed(None)
     with socket.create_server(("127.0.0.1", 0)) as mirror:
+        monkeypatch.setattr(socket, "create_connection", CONNECT)
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{mirror.getsockname()[1]}")
         assert hub_allowed(None)
 
