@@ -207,17 +207,53 @@ def members_left(rows: FitRows, floor: float | None) -> np.ndarray:
     return left
 
 
+def can_drop(metric: str, floor: float | None) -> bool:
+    """Whether a floor may drop anybody; if not, nobody needs to be scored for it."""
+    sign = 1 if find_metric(metric).greater_is_better else -1
+    limit = floor_limit(metric, 0.0, floor)
+    return limit is not None and sign * limit > -np.inf
+
+
 # ---- nested scores -------------------------------------------------------------------------------
 
 
-def rows_outside(table: MemberTable, cell: slice) -> tuple[np.ndarray, tuple[slice, ...]]:
-    """Rows whose id (or group) does not occur in a cell, and their own (seed, fold) cells.
+@dataclass(frozen=True)
+class View:
+    """What weights may be fitted on, and whom the floor leaves when it sees only that.
 
-    Thinned evenly to FIT_ROWS. Cells on which the metric is not defined are left out.
+    rows: Places in the table, thinned evenly to FIT_ROWS; none: nothing to fit on.
+    cells: Their (seed, fold) parts. Cells on which the metric is not defined are left out.
+    left: bool, shape (M,).
     """
-    inside = np.zeros(int(table.units.max()) + 1, dtype=bool)
-    inside[table.units[cell]] = True
-    return _cells_of(table, np.flatnonzero(~inside[table.units]))
+
+    rows: np.ndarray
+    cells: tuple[slice, ...]
+    left: np.ndarray
+
+
+def view_of_all(table: MemberTable, left: np.ndarray) -> View:
+    """Every row: what the weights of the test predictions are fitted on."""
+    return View(*_cells_of(table, np.arange(len(table.seeds))), left)
+
+
+def views_outside(table: MemberTable, floor: float | None, left: np.ndarray) -> tuple[View, ...]:
+    """For every (seed, fold) of the table, the rows whose id (or group) does not occur in it.
+
+    Args:
+        floor: See apply_floor; it is applied anew to each view's rows.
+        left: Whom it leaves on all rows: the answer where there are no rows outside, or no floor.
+    """
+    views = []
+    for cell in table.cells:
+        inside = np.zeros(int(table.units.max()) + 1, dtype=bool)
+        inside[table.units[cell]] = True
+        rows, cells = _cells_of(table, np.flatnonzero(~inside[table.units]))
+        view = View(rows, cells, left)
+        if cells and can_drop(table.metric, floor):
+            outside = FitRows(table.metric, table.targets[rows], table.predictions[:, rows], cells)
+            view = replace(view, left=members_left(outside, floor))
+        views.append(view)
+    return tuple(views)
 
 
 def _cells_of(table: MemberTable, rows: np.ndarray) -> tuple[np.ndarray, tuple[slice, ...]]:
@@ -231,42 +267,16 @@ def _cells_of(table: MemberTable, rows: np.ndarray) -> tuple[np.ndarray, tuple[s
     return (np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)), cells
 
 
-def left_outside(
-    table: MemberTable, floor: float | None, left: np.ndarray
-) -> tuple[np.ndarray, ...]:
-    """Whom the floor leaves (M,) for every (seed, fold), judged on the rows outside of it.
-
-    Args:
-        left: Whom it leaves on all rows: the answer where there are no rows outside.
-    """
-    found = []
-    for cell in table.cells:
-        rows, cells = rows_outside(table, cell)
-        outside = FitRows(table.metric, table.targets[rows], table.predictions[:, rows], cells)
-        found.append(members_left(outside, floor) if cells else left)
-    return tuple(found)
-
-
-def fit(
-    table: MemberTable, space: Floats, method: Method, cell: slice | None, left: np.ndarray
-) -> Fitted:
-    """Weights (M,) of a method: from all rows (None), or from the rows outside of a cell.
+def fit(table: MemberTable, space: Floats, method: Method, view: View) -> Fitted:
+    """Weights (M,) of a method, from the rows of a view.
 
     Members that the floor does not leave weigh nothing. Without rows (a single fold) the others
     count alike.
     """
-    takes_part = np.flatnonzero(left)
-    rows: np.ndarray = np.empty(0, dtype=np.int64)
-    cells: tuple[slice, ...] = ()
-    if method.is_fitted and len(takes_part) > 1:
-        rows, cells = (
-            _cells_of(table, np.arange(len(table.seeds)))
-            if cell is None
-            else rows_outside(table, cell)
-        )
-    if cells:
-        seen = space[np.ix_(takes_part, rows)]
-        fitted = method.fit(FitRows(table.metric, table.targets[rows], seen, cells))
+    takes_part = np.flatnonzero(view.left)
+    if method.is_fitted and len(takes_part) > 1 and view.cells:
+        seen = space[np.ix_(takes_part, view.rows)]
+        fitted = method.fit(FitRows(table.metric, table.targets[view.rows], seen, view.cells))
     else:
         fitted = Fitted(np.full(len(takes_part), 1 / len(takes_part)))
     weights = np.zeros(len(space))
@@ -294,17 +304,17 @@ def space_of(table: MemberTable, space: str) -> Floats:
 
 
 def nested_predictions(
-    table: MemberTable, space: Floats, method: Method, left: Sequence[np.ndarray]
+    table: MemberTable, space: Floats, method: Method, views: Sequence[View]
 ) -> tuple[Floats, tuple[tuple[float, ...], ...]]:
     """Every row mixed with weights from other ids, and the weights of every (seed, fold).
 
     Args:
-        left: See left_outside.
+        views: See views_outside.
     """
     mixed = np.empty(table.targets.shape)
     weights: list[tuple[float, ...]] = []
-    for cell, takes_part in zip(table.cells, left, strict=True):
-        fitted = fit(table, space, method, cell, takes_part)
+    for cell, view in zip(table.cells, views, strict=True):
+        fitted = fit(table, space, method, view)
         mixed[cell] = mix(space, fitted, cell, method.space)
         weights.append(tuple(float(value) for value in fitted.weights))
     return mixed, tuple(weights)
@@ -326,7 +336,7 @@ def score_methods(
         floor: See apply_floor.
     """
     left = np.isin(table.names, kept)
-    outside = left_outside(table, floor, left)
+    outside, whole_view = views_outside(table, floor, left), view_of_all(table, left)
     baseline = methods_for(table.metric)[0]
     everything = slice(0, len(table.seeds))
     if baseline not in methods:
@@ -340,7 +350,7 @@ def score_methods(
             if progress is not None and table.predictions.size > 1_000_000:
                 progress(f"{method.name}: fitting and scoring {len(table.cells) + 1} times")
             nested, weights = nested_predictions(table, space, method, outside)
-            fitted = fit(table, space, method, None, left)
+            fitted = fit(table, space, method, whole_view)
             whole = mix(space, fitted, everything, name)
             mixed[method.name], made[method.name] = nested, (fitted, whole, weights)
     results = []

@@ -14,13 +14,12 @@ from harness.blending import (
     apply_floor,
     blend_members,
     eligible_runs,
-    left_outside,
     mix_test,
     nested_predictions,
     proportional_weights,
-    rows_outside,
     score_run,
     space_of,
+    views_outside,
 )
 from harness.errors import BlendError
 from harness.members import TableBuilder, line_up
@@ -140,9 +139,9 @@ def test_labels_of_a_fold_never_reach_the_weights_that_mix_it(members, name):
 
     def nested(outputs):
         table = table_of(outputs)
-        left = left_outside(table, None, np.ones(len(table.names), dtype=bool))
-        assert not all(each.all() for each in left)  # the floor has somebody to drop
-        return nested_predictions(table, space_of(table, method.space), method, left)
+        views = views_outside(table, None, np.ones(len(table.names), dtype=bool))
+        assert not all(view.left.all() for view in views)  # the floor has somebody to drop
+        return nested_predictions(table, space_of(table, method.space), method, views)
 
     (before, weights), (after, changed) = nested(members), nested(flip_fold(members, 0))
     fold = table_of(members).folds == 0
@@ -169,6 +168,10 @@ def test_the_floor_that_mixes_a_fold_does_not_look_at_it(members):
     assert all(weight > 0.0 for weight in weights[1:])
 
 
+def views_of(table):
+    return views_outside(table, None, np.ones(len(table.names), dtype=bool))
+
+
 def two_seeds(outputs):
     """Every row again under another seed, one fold further."""
     import pandas as pd
@@ -183,10 +186,9 @@ def two_seeds(outputs):
 
 def test_an_id_is_left_out_in_every_seed(members):
     table = table_of(two_seeds(members))
-    for cell in table.cells:
-        rows, cells = rows_outside(table, cell)
-        assert not set(table.ids[cell]) & set(table.ids[rows])
-        assert sum(part.stop - part.start for part in cells) == len(rows) > 0
+    for cell, view in zip(table.cells, views_of(table), strict=True):
+        assert not set(table.ids[cell]) & set(table.ids[view.rows])
+        assert sum(part.stop - part.start for part in view.cells) == len(view.rows) > 0
 
 
 def test_groups_are_left_out_whole_and_resampled_whole(members):
@@ -197,9 +199,8 @@ def test_groups_are_left_out_whole_and_resampled_whole(members):
     groups = pd.Series([f"p{i % 3}-{i // 6}" for i in range(len(ids))], index=ids)
     table = table_of(members, groups=groups)
     assert table.grouped
-    for cell in table.cells:
-        rows, _ = rows_outside(table, cell)
-        assert not set(table.units[cell]) & set(table.units[rows])
+    for cell, view in zip(table.cells, views_of(table), strict=True):
+        assert not set(table.units[cell]) & set(table.units[view.rows])
     spread = pd.Series(["one"] * len(ids), index=ids)
     with pytest.raises(BlendError, match="groups are spread over several folds"):
         table_of(members, groups=spread)
