@@ -27,7 +27,7 @@ class Workspace:
             env={**self.environment, **extra},
             capture_output=True,
             text=True,
-            timeout=550,  # a demo beside another worker on two slow cores
+            timeout=1500,  # a demo beside another worker on two slow cores
             stdin=subprocess.DEVNULL,
         )
         assert "\nTraceback" not in "\n" + done.stderr, done.stderr  # a kernel's is indented

@@ -53,7 +53,7 @@ def run_python(arguments, root, data, **environment):
             **environment,
         },
         cwd=root,
-        timeout=550,
+        timeout=1500,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return root / "working"

@@ -124,7 +124,7 @@ def run_script(
         text=True,
         env=environment(root, **extra),
         cwd=root,
-        timeout=550,
+        timeout=1500,
     )
     if ok:
         assert done.returncode == 0, done.stdout + done.stderr

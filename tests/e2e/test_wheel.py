@@ -44,7 +44,7 @@ def test_the_demo_runs_from_an_empty_folder(installed, tmp_path):
 
     def run(*command: str) -> str:
         done = subprocess.run(
-            command, cwd=workspace, env=environment, capture_output=True, text=True, timeout=580
+            command, cwd=workspace, env=environment, capture_output=True, text=True, timeout=1500
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
