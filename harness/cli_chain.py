@@ -181,6 +181,7 @@ def push_inference_kernel(
     """Rehearse, push and with --submit wait, submit and score; each part is skipped where it is done."""
     from harness.cli_blend import ask
     from harness.commands import inference
+    from harness.commands.push import Waiting
     from harness.terminal import log_line, print_json
 
     def note(text: str) -> None:
@@ -202,6 +203,19 @@ def push_inference_kernel(
             )
             click.echo(f"rehearsed: {comparison_text(compared)}; {forecasts[-1].text()}", err=True)
         result = inference.push_inference(bench, plan, options.force)
+        if isinstance(result, Waiting):
+            label = result.queued.spec.label()
+            if not options.submit:
+                if as_json:
+                    print_json({"blend": plan.blend_id, "queued": result.queued})
+                else:
+                    click.echo(f"{label}: queued. {result.queued.reason}")
+                    click.echo(
+                        "Next: harness tick --follow (pushes it as soon as a session is free)", err=True
+                    )
+                return
+            click.echo(f"{label}: waiting for a session. {result.queued.reason}", err=True)
+            result = inference.await_session(bench, plan, result)
         run, submission = result.run, None
         if not as_json:
             what = f"already there ({run.state.lower()})" if result.already_there else "pushed"

@@ -7,6 +7,7 @@ again: equal bytes are "already there", and a version is submitted once.
 
 import csv
 import json
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -16,9 +17,9 @@ from typing import Any
 from harness.commands.chain import Upstream, mounts_of, output_dataset
 from harness.commands.dry_run import Rehearsed, rehearse
 from harness.commands.pull import pull
-from harness.commands.push import PushResult, Ready, push_ready
+from harness.commands.push import PushResult, Ready, Waiting, push_or_queue
 from harness.commands.tick import wants_gpu
-from harness.commands.watch import follow
+from harness.commands.watch import FIRST_WAIT_S, LONGEST_WAIT_S, follow
 from harness.errors import BlendError, ConfigError, ContractError, RunFailed
 from harness.outputs import manifest_files, read_manifest
 from harness.provenance import recipe_of
@@ -378,10 +379,23 @@ def forecast(plan: InferencePlan, folder: Path, where: str, hidden_rows: int | N
 # ---- push, wait, submit --------------------------------------------------------------------------
 
 
-def push_inference(bench: Workbench, plan: InferencePlan, force: bool) -> PushResult:
-    """Push the kernel, unless the same bytes are there."""
+def push_inference(bench: Workbench, plan: InferencePlan, force: bool) -> PushResult | Waiting:
+    """Push the kernel, unless the same bytes are there; without a free session it is queued for tick."""
     bench.remote.check_competition(plan.competition.slug)
-    return push_ready(bench, plan.ready, force)
+    return push_or_queue(bench, plan.ready, force, {})
+
+
+def await_session(bench: Workbench, plan: InferencePlan, waiting: Waiting) -> PushResult:
+    """Try a queued kernel again until a session is free. Cut off, it stays queued."""
+    spec, wait = plan.build.spec, FIRST_WAIT_S
+    while True:
+        time.sleep(wait)
+        wait = min(wait * 1.4, LONGEST_WAIT_S[bench.settings.remote])
+        # A tick may have pushed it meanwhile: then it is there, and --force asks for no second one.
+        queued = any(item.spec == spec for item in bench.ledger.queue(bench.settings.remote))
+        result = push_inference(bench, plan, waiting.queued.force and queued)
+        if isinstance(result, PushResult):
+            return result
 
 
 def await_inference(

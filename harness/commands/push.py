@@ -210,9 +210,9 @@ def push(
 
 
 def push_or_queue(
-    bench: Workbench, draft: Prepared, force: bool, full: dict[bool, str]
+    bench: Workbench, draft: Ready, force: bool, full: dict[bool, str]
 ) -> PushResult | Waiting:
-    """Push one spec, or put it into the queue with the reason. A pushed one leaves the queue.
+    """Push one kernel, or put its spec into the queue with the reason. A pushed one leaves the queue.
 
     Args:
         full: By whether a GPU is wanted, the service's words when no session of that kind was free;
@@ -221,8 +221,9 @@ def push_or_queue(
     spec, gpu = draft.build.spec, bool(draft.build.metadata["enable_gpu"])
     waits = True
     try:
-        final = draft.strategy.needs or unfinished_run(bench, spec)
-        item = prepare(bench, spec) if final else draft
+        item = draft
+        if isinstance(draft, Prepared) and (draft.strategy.needs or unfinished_run(bench, spec)):
+            item = prepare(bench, spec)
         if gpu in full and not _is_there(bench, item, force):
             reason = full[gpu]
         else:

@@ -14,6 +14,7 @@ from harness.commands.chain import NotReady
 from harness.commands.pull import pull, runs_to_pull
 from harness.commands.push import (
     PushResult,
+    Ready,
     prepare,
     publish_code,
     push_or_queue,
@@ -262,8 +263,7 @@ def push_queued(step: _Step) -> None:
             bench.ledger.dequeue(bench.settings.remote, item.spec)
             continue
         try:
-            draft = prepare(bench, item.spec, draft=True)
-            result = push_or_queue(bench, draft, item.force, full)
+            result = push_or_queue(bench, draft_of(bench, item.spec), item.force, full)
         except RemoteUnavailable:
             raise
         except PushRejected as error:
@@ -283,6 +283,15 @@ def push_queued(step: _Step) -> None:
                 step.give_up(label, NotReady(result.queued.reason, None, waits=False))
     if pushed:
         publish_code(bench)
+
+
+def draft_of(bench: Workbench, spec: RunSpec) -> Ready:
+    """The kernel of a queued spec: a strategy's without the runs it starts from, or a blend's."""
+    from harness.commands.inference import STRATEGY_NAME, plan_inference
+
+    if spec.strategy == STRATEGY_NAME:
+        return plan_inference(bench, spec.tag, None).ready
+    return prepare(bench, spec, draft=True)
 
 
 def full_sessions(bench: Workbench) -> dict[bool, str]:

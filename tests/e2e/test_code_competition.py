@@ -2,8 +2,14 @@
 
 import json
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
+from e2e_tools import QUICK_PIPELINE
+
+from harness.emulator import State
 
 HIDDEN = 24  # films of the drawn test; a third of them is shown
 
@@ -88,3 +94,63 @@ def test_wrong_words_are_told(code_competition):
     assert "takes a blend, not strategies" in refused.stderr
     refused = code_competition.run("push", "features_lr", "--submit", ok=False)
     assert "go with --inference" in refused.stderr
+
+
+@pytest.fixture
+def gpu_blend(code_competition):
+    """A blend whose member was trained on a GPU, as the ledger has it, and two kernels that never end."""
+    workspace = code_competition
+    strategies = workspace.folder / "kernels" / "strategies"
+    text = (strategies / "features_lr.py").read_text()
+    full, small = (text.partition(f"{name}=")[2].partition(",\n")[0] for name in ("full", "small"))
+    text = text.replace(full, small).replace(
+        'name="features_lr"', 'name="features_gpu",\n    accelerator="gpu"'
+    )
+    (strategies / "features_gpu.py").write_text(text)
+    for name in ("hog_one", "hog_two"):
+        workspace.add_strategy(name, "import time\ntime.sleep(600)\n" + QUICK_PIPELINE)
+        path = strategies / f"{name}.py"
+        path.write_text(path.read_text().replace("profiles=", 'accelerator="gpu", profiles='))
+    workspace.environment["HARNESS_PROFILE"] = "full"
+    workspace.run("push", "features_gpu")
+    workspace.run("tick", "--follow")
+    blend = workspace.json("blend-and-submit", "--dry-run", "--runs", "features_gpu-1")
+    yield Path(blend["csv"]).stem
+    workspace.environment["HARNESS_PROFILE"] = "small"
+
+
+def end_kernels(workspace):
+    state = State(workspace.folder / ".harness" / "local-kaggle")
+    for session in state.sessions(active=True):
+        state.cancel(int(session["id"]))
+    state.close()
+
+
+def test_with_both_gpu_sessions_busy_the_blend_waits_its_turn(code_competition, gpu_blend):
+    workspace, run_id = code_competition, f"inference-{gpu_blend[-8:]}"
+    workspace.run("push", "hog_one", "hog_two")
+    waits = workspace.json("push", "--inference", gpu_blend)
+    assert "GPU session count of 2 reached" in waits["queued"]["reason"]
+    assert [item["spec"]["strategy"] for item in workspace.json("queue")] == ["inference"]
+    # A tick keeps it in the queue while the sessions are taken, and pushes it afterwards.
+    (item,) = workspace.json("tick")["waiting"]
+    assert item["reason"] == "hog_one-1 and hog_two-1 use the 2 GPU sessions."
+    end_kernels(workspace)
+    followed = workspace.run("tick", "--follow", ok=False).stdout  # the two were ended: exit code 1
+    assert f"{run_id}-1: pushed as" in followed
+    assert workspace.json("queue") == []
+
+    # Asked to submit, a push waits by itself, and goes on when a session is free.
+    workspace.run("push", "hog_one", "hog_two", "--force")
+    with ThreadPoolExecutor() as pool:
+        words = ("push", "--inference", gpu_blend, "--submit", "--force")
+        submitted = pool.submit(workspace.run, *words)
+        deadline = time.monotonic() + 120
+        while not workspace.json("queue") and time.monotonic() < deadline:
+            time.sleep(0.5)
+        end_kernels(workspace)
+    done = submitted.result()
+    assert "waiting for a session" in done.stderr
+    assert f"{run_id}-2: pushed as" in done.stdout
+    assert "public score" in done.stdout
+    assert workspace.json("queue") == []
