@@ -110,6 +110,63 @@ def test_a_thin_script_runs_the_mounted_code_and_nothing_else(packed, local_kagg
     assert f"code from dataset {CODE_SLUG}, digest {digest[:12]}" in next(log).read_text()
 
 
+PARALLEL_PIPELINE = '''"""Folds of noise, side by side."""
+
+import os
+
+import numpy as np
+
+from kernels.blocks.folds import iterate_folds
+from kernels.blocks.outputs import OutputWriter
+from kernels.blocks.tables import Tables
+from kernels.blocks.workers import FoldProcess
+from kernels.config import FeaturesConfig
+
+
+def run(config: FeaturesConfig, tables: Tables, writer: OutputWriter) -> None:
+    """One draw a fold."""
+    targets = tables.labelled["label"].to_numpy()
+    ids = tables.labelled["id"].to_numpy()
+    test_ids = tables.test["id"].tolist()
+    processes = [FoldProcess(f"worker {n}", {"NUMBER": str(n)}) for n in range(config.folds.parallel)]
+    cells = iterate_folds(targets, np.arange(len(ids)), config.folds)
+    for seed, fold, _, held in writer.folds(cells, processes):
+        rng = np.random.default_rng((seed, fold))
+        writer.add_oof(ids[held].tolist(), seed, fold, targets[held], rng.random(len(held)))
+        writer.add_test(test_ids, seed, fold, rng.random(len(test_ids)))
+        writer.note_fold(seed, fold, by=os.environ.get("NUMBER", "the parent"))
+    writer.note(training=writer.noted_folds())
+'''
+
+
+def test_thin_scripts_train_folds_side_by_side_as_whole_ones_do_one_by_one(packed):
+    packed.add_strategy("parallel", "pass")
+    (packed.folder / "kernels" / "pipelines" / "parallel.py").write_text(PARALLEL_PIPELINE)
+    outputs = {}
+    for tag, options in (
+        ("thin", ("--bundle", "dataset", "--set", "folds.parallel=2")),
+        ("whole", ()),
+    ):
+        packed.run("push", "parallel", "--profile", "small", "--tag", tag, *options)
+        packed.run("watch", "--follow")
+        run = packed.json("runs")[-1]
+        assert run["state"] == "COMPLETE", run["failure"]
+        packed.run("pull", run["run_id"])
+        outputs[tag] = packed.folder / ".harness" / "runs" / run["run_id"]
+    log = next(outputs["thin"].glob("*.log")).read_text()
+    # Each process took its code from the mounted dataset, after it had compared the digest.
+    for worker in (0, 1):
+        assert f"[worker {worker}] code from dataset {CODE_SLUG}" in log
+    thin, whole = (
+        json.loads((outputs[tag] / "outputs" / "metrics.json").read_text()) for tag in outputs
+    )
+    assert {item["by"] for item in thin["training"]} == {"0", "1"}
+    assert {item["by"] for item in whole["training"]} == {"the parent"}
+    for name in ("oof_predictions.csv", "test_predictions.csv", "submission.csv"):
+        one, other = (outputs[tag] / "outputs" / name for tag in outputs)
+        assert one.read_bytes() == other.read_bytes(), name
+
+
 def test_a_thin_script_on_other_code_stops(packed, local_kaggle, tmp_path):
     def edit(folder):
         path = folder / "kernels" / "config.py"
