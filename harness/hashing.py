@@ -5,9 +5,11 @@ same is taken as unchanged, unless it was touched so shortly before the index wa
 could show the same time. Both mtime and ctime count: setting the mtime back does not hide an edit.
 """
 
+import errno
 import json
 import logging
 import os
+import stat
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -89,14 +91,11 @@ def look(
     coarse = kept.get("began", 0) - COARSE_MARGIN_NS
     entries: dict[str, Numbers] = {}
     read = read_bytes = 0
-    for path, stat in _walk(folder, reserved):
+    for path, numbers in _walk(folder, reserved):
         old = known.get(path)
         if (
             old is not None
-            and old[0] == stat.st_size
-            and old[1] == stat.st_mtime_ns
-            and old[2] == stat.st_ctime_ns
-            and old[3] == stat.st_ino
+            and old[:4] == numbers
             and (old[1] < fine and old[2] < fine)
             and (old[1] % 1_000_000_000 or old[2] < coarse)
         ):
@@ -106,7 +105,7 @@ def look(
             entries[path] = _read(folder / path)
             read, read_bytes = read + 1, read_bytes + entries[path][0]
         else:
-            entries[path] = [*_numbers(stat), LEFT_OUT]
+            entries[path] = [*numbers, LEFT_OUT]
     if read == 0 and kept and entries.keys() == known.keys():
         return Contents(kept["digest"], entries, 0, 0)
     found = Contents("", entries, read, read_bytes)
@@ -125,7 +124,7 @@ def look(
     return found
 
 
-def _walk(folder: Path, reserved: frozenset[str]) -> "list[tuple[str, os.stat_result]]":
+def _walk(folder: Path, reserved: frozenset[str]) -> list[tuple[str, Numbers]]:
     """Path and numbers of every file but those in hidden folders and Python's caches."""
     found = []
     pending = [(str(folder), "")]
@@ -134,7 +133,8 @@ def _walk(folder: Path, reserved: frozenset[str]) -> "list[tuple[str, os.stat_re
         with os.scandir(place) as listing:
             for entry in listing:
                 name = entry.name
-                if entry.is_dir():
+                there = _stat(entry)
+                if stat.S_ISDIR(there.st_mode):
                     if name[0] == "." or name in SKIPPED_FOLDERS:
                         continue
                     if entry.is_symlink():
@@ -144,18 +144,29 @@ def _walk(folder: Path, reserved: frozenset[str]) -> "list[tuple[str, os.stat_re
                         )
                     pending.append((entry.path, f"{prefix}{name}/"))
                 elif prefix or name not in reserved:
-                    try:
-                        found.append((prefix + name, entry.stat()))
-                    except FileNotFoundError as error:
+                    if not stat.S_ISREG(there.st_mode):
                         raise ConfigError(
-                            f"{entry.path} is a link to nothing, or was just removed.",
-                            "Remove it, or run the same command again.",
-                        ) from error
+                            f"{entry.path} is no file (a pipe, a socket or a device).", "Remove it."
+                        )
+                    found.append((prefix + name, _numbers(there)))
     return found
 
 
-def _numbers(stat: os.stat_result) -> Numbers:
-    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+def _stat(entry: "os.DirEntry[str]") -> os.stat_result:
+    """What the disk says of an entry, or of what a link leads to (ConfigError: to nothing)."""
+    try:
+        return entry.stat()
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ELOOP):
+            raise
+        raise ConfigError(
+            f"{entry.path} is a link to nothing, or was just removed.",
+            "Remove it, or run the same command again.",
+        ) from error
+
+
+def _numbers(found: os.stat_result) -> Numbers:
+    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
 
 
 def _read(path: Path) -> Numbers:

@@ -397,7 +397,9 @@ def _metadata(
     }
     faults = metadata_faults(metadata)
     if faults:
-        raise ConfigError(f"{path}: {faults[0]}.", "The service would refuse it.")
+        raise ConfigError(
+            f"{path}: {faults[0]}.", "The service would refuse it: mend it or rename the folder."
+        )
     return metadata
 
 

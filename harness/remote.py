@@ -922,8 +922,13 @@ def _check_model_answer(handle: Handle, answer: Any) -> None:
 
 
 def _check_dataset_answer(handle: Handle, answer: Any) -> None:
-    if str(answer.status or "").lower() != "ok":
-        raise PushRejected(f"Dataset {handle} was refused: {answer.error or 'no reason given'}.")
+    if str(answer.status or "").lower() == "ok":
+        return
+    reason = str(answer.error or "no reason given").rstrip(".")
+    hint = None
+    if "title" in reason and "already in use" in reason:
+        hint = f"Write another title into datasets/{handle.slug}/dataset-metadata.json."
+    raise PushRejected(f"Dataset {handle} was refused: {reason}.", hint)
 
 
 def _utc_text(moment: datetime | None) -> str | None:

@@ -15,7 +15,7 @@ from harness.errors import ConfigError
 from harness.records import text_digest
 
 IGNORE_FILE = ".kaggleignore"
-RULES_VERSION = "1"  # part of an index's rules: a changed rule looks at every file again
+RULES_VERSION = "2"  # part of an index's rules: a changed rule looks at every file again
 SNIFF_BYTES = 1 << 20  # of each end of a file
 
 SECRET_NAMES = (
@@ -60,7 +60,7 @@ class Vetting:
         for place in dict.fromkeys(filter(None, (workspace, folder))):
             path = place / IGNORE_FILE
             if path.is_file():
-                lines += path.read_text("utf-8").splitlines()
+                lines += path.read_text("utf-8", errors="replace").splitlines()
         self._lines = lines
         self._ignored = None
         if lines:
@@ -90,6 +90,10 @@ class Vetting:
             return False
         pure = PurePosixPath(path)
         refuse_secret_name(pure, str(file))
+        if file.is_symlink():
+            target = PurePosixPath(file.resolve())
+            refuse_secret_name(target, f"{file} -> {target}")
+            refuse_competition_name(target, f"{file} -> {target}")
         if pure.name.startswith("."):
             return False
         refuse_competition_name(pure, str(file))
@@ -128,7 +132,7 @@ def check_name(path: PurePosixPath, shown: str) -> None:
     for part in path.parts:
         if not SAFE_NAME.fullmatch(part) or len(part) > 200:
             raise ConfigError(
-                f"{shown}: the service does not keep the name {part!r}.",
+                f"{shown!r}: the service does not keep the name {part!r}.",
                 "Use letters, digits and . _ - + (not at the start), at most 200 of them.",
             )
     if path.name.lower().endswith(ARCHIVE_SUFFIXES):

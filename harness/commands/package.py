@@ -95,6 +95,8 @@ def find_slug(packer: Packer, name: str) -> str:
         return name
     if weights_slug(name) in known:
         return weights_slug(name)
+    if name and Path(name).name == name and (packer.datasets_folder / name).is_dir():
+        return name  # an empty folder: said when it is looked into
     raise did_you_mean("dataset", name, ["code", *known])
 
 

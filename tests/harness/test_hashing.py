@@ -173,6 +173,18 @@ def test_links_to_folders_and_to_nothing_are_named(tree):
         look(tree)
 
 
+def test_a_pipe_is_named_and_not_waited_for(tree):
+    os.mkfifo(tree / "pipe")
+    with pytest.raises(ConfigError, match="pipe is no file"):
+        look(tree)
+
+
+def test_a_link_to_itself_is_named(tree):
+    (tree / "loop").symlink_to("loop")
+    with pytest.raises(ConfigError, match="link to nothing"):
+        look(tree)
+
+
 def test_a_full_disk_costs_the_index_only(tree, tmp_path):
     blocked = tmp_path / "blocked"
     blocked.write_text("a file where the folder should be")

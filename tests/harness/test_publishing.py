@@ -144,6 +144,15 @@ def test_a_name_that_a_kernel_has_is_told(send, remote):
         send("taken-by-a-kernel")
 
 
+def test_a_title_that_is_taken_says_where_to_write_another(send, folder, ledger, remote):
+    send("the-first-one")
+    (folder / "dataset-metadata.json").unlink()
+    build = build_dataset(folder, "the-second-one", "the first one", "other", "About.")
+    with pytest.raises(PushRejected, match=r"title.*datasets/the-second-one/dataset-metadata.json"):
+        publish_build(build, remote, ledger, "local", lambda _: None)
+    assert remote.dataset_version(Handle("local", "the-second-one")) is None
+
+
 def test_an_owner_who_is_somebody_else_is_told(remote, ledger, folder):
     build = build_dataset(folder, "of-somebody", "of somebody", "other", "About.")
     with pytest.raises(PushRejected, match="denied"):

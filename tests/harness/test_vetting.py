@@ -128,6 +128,29 @@ def test_ignored_files_are_left_out_without_a_word(folder, tmp_path):
     assert [file.path for file in made.files] == ["fine.txt", "keep.log"]
 
 
+def test_an_ignore_file_of_another_encoding_is_read_all_the_same(folder):
+    (folder / ".kaggleignore").write_bytes("gr\u00fc\u00dfe.txt\nnotes.txt\n".encode("latin-1"))
+    (folder / "notes.txt").write_text("x")
+    assert [file.path for file in build(folder).files] == ["fine.txt"]
+
+
+@pytest.mark.parametrize("name", [".netrc", "films/001.png", "sample_submission.csv"])
+def test_a_link_is_judged_by_what_it_leads_to(folder, tmp_path, name):
+    target = tmp_path / name
+    target.parent.mkdir(exist_ok=True)
+    target.write_text("machine x login y")
+    (folder / "harmless.txt").symlink_to(target)
+    with pytest.raises(ConfigError, match="harmless.txt ->"):
+        build(folder)
+
+
+def test_a_name_with_a_line_end_is_told_in_one_line(folder):
+    (folder / "one\ntwo.txt").write_text("x")
+    with pytest.raises(ConfigError, match="does not keep the name") as refusal:
+        build(folder)
+    assert "\n" not in str(refusal.value)
+
+
 def test_a_changed_ignore_file_changes_the_rules(folder):
     before = Vetting(folder).rules
     (folder / ".kaggleignore").write_text("*.tmp\n")
