@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,11 +51,16 @@ def add_weights(
     An earlier folder of that backbone is replaced only by weights that fit.
 
     Raises:
-        ConfigError: Nothing was found, or what was found does not fit the network.
+        ConfigError: The name is none, nothing was found, or what was found does not fit the network.
     """
     if file is not None and (not file.is_file() or file.suffix not in FILE_SUFFIXES):
         raise ConfigError(
             f"{file} is no file of weights.", f"Known forms: {', '.join(FILE_SUFFIXES)}."
+        )
+    if not re.fullmatch(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*", backbone):
+        raise ConfigError(
+            f"{backbone!r} is no name of timm's.",
+            "It looks like convnext_small.fb_in22k_ft_in1k, without a hub's prefix or a folder.",
         )
     packer = packer_for(bench.settings)
     folder = packer.datasets_folder / weights_slug(backbone)

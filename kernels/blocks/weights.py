@@ -166,8 +166,11 @@ def read_state(path: Path) -> dict[str, Tensor]:
             "values (save the network's state_dict())"
         ) from error
     except Exception as error:  # each format has its own exceptions for a damaged file
-        reason = str(error).partition(". ")[0]
-        raise ValueError(f"{path} cannot be read as weights: {reason}") from error
+        # A KeyError's text is a number here, and that of an empty file is none.
+        reason = str(error).partition(". ")[0] if isinstance(error, RuntimeError | OSError) else ""
+        raise ValueError(
+            f"{path} cannot be read as weights: {reason or 'it is damaged or empty'}"
+        ) from error
     for key in ("model_state_dict", "state_dict", "model"):
         if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
             loaded = loaded[key]

@@ -6,7 +6,10 @@ import pytest
 import timm
 import torch
 
-from harness.commands.weights import INSTALLABLE, backbone_users, last_words
+from harness.commands.weights import INSTALLABLE, add_weights, backbone_users, last_words
+from harness.errors import ConfigError
+from harness.settings import Settings
+from harness.workbench import Workbench
 from kernels.blocks.weights import PACKAGED_WEIGHTS, load_pretrained_trunk
 from kernels.blocks.weights_import import import_weights
 from kernels.config import weights_slug
@@ -69,6 +72,23 @@ def test_an_unknown_name_and_a_file_with_code_are_refused(network, tmp_path):
     torch.save(network, path)  # a pickled object could run anything
     with pytest.raises(ValueError, match="cannot be read as weights"):
         import_weights(TINY, tmp_path / "x.safetensors", path)
+
+
+@pytest.mark.parametrize("name", ["junk.pth", "junk.safetensors", "junk.pt"])
+@pytest.mark.parametrize("content", [b"", b"junk\n"])
+def test_a_file_of_something_else_is_told_in_words(tmp_path, name, content):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="cannot be read as weights: .*[a-z]{4}"):
+        import_weights(TINY, tmp_path / "x.safetensors", path)
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "../../etc/x", "hf-hub:timm/resnet18.a1_in1k", "a b"])
+def test_a_name_that_is_none_of_timms_makes_no_folder(tmp_path, name):
+    bench = Workbench(Settings(tmp_path, tmp_path), None, lambda _: None)
+    with pytest.raises(ConfigError, match="no name of timm"):
+        add_weights(bench, name)
+    assert not (tmp_path / "datasets").exists()
 
 
 def test_both_lists_of_installable_weights_are_equal():
