@@ -280,6 +280,18 @@ class Ledger:
             for table in ("runs", "datasets", "submissions", "queue"):
                 self._db.execute(f"UPDATE {table} SET remote = ? WHERE remote = ?", (name, remote))
 
+    def retire_kernel(self, run: Run, version: int) -> None:
+        """Make room for a run whose new version an earlier run has: the kernel was deleted and made anew.
+
+        Runs of the old one stay, as ``retire`` keeps them.
+        """
+        with self._transaction():
+            self._db.execute(
+                "UPDATE runs SET remote = remote || ? WHERE run_id != ? AND version >= ? AND "
+                "(remote, kernel) = (SELECT remote, kernel FROM runs WHERE run_id = ?)",
+                (f" until {utc_now()}", run.run_id, version, run.run_id),
+            )
+
     # ---- outputs ---------------------------------------------------------------------------------
 
     def record_outputs(self, run_id: str, files: list[PackedFile], local: set[str]) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from harness.commands.pull import pull
 from harness.errors import ConfigError, PushRejected
+from harness.package import disk_error
 from harness.records import Handle, Run, RunSpec, RunState, slugify, text_digest, to_json
 from harness.registry import competition_by_slug, did_you_mean
 from harness.remote import Upload
@@ -148,7 +149,7 @@ def to_folder(publication: Publication, target: Path) -> Publication:
     """Copy it to a folder that is empty, or holds an earlier publication.
 
     Raises:
-        ConfigError: Something else is there.
+        ConfigError: Something else is there, or the disk refused.
     """
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         about = target / ABOUT_FILE
@@ -157,8 +158,11 @@ def to_folder(publication: Publication, target: Path) -> Publication:
         if digest_in(about.read_text("utf-8")) == publication.digest:
             return Publication(**{**vars(publication), "where": str(target), "already_there": True})
         shutil.rmtree(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(publication.folder, target, dirs_exist_ok=True)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(publication.folder, target, dirs_exist_ok=True)
+    except OSError as error:
+        raise disk_error(target, error) from error
     return Publication(**{**vars(publication), "where": str(target)})
 
 

@@ -321,6 +321,7 @@ def _push_one(bench: Workbench, item: Ready, force: bool) -> PushResult:
         version = remote.push_kernel(build)
     except SourcesIgnored as error:
         # It runs all the same and takes a session: keep it in sight.
+        ledger.retire_kernel(run, error.version)
         ledger.update_run(
             run.run_id,
             version=error.version,
@@ -344,6 +345,7 @@ def _push_one(bench: Workbench, item: Ready, force: bool) -> PushResult:
             failure_kind=cause.kind,
         )
         raise
+    ledger.retire_kernel(run, version)
     run = ledger.update_run(
         run.run_id, version=version, state=RunState.QUEUED, pushed_at=utc_now(), failure=None
     )
@@ -369,11 +371,14 @@ def settle_intent(bench: Workbench, run: Run) -> Run:
             bench.progress(f"{run.run_id}: asking again whether the push arrived")
             time.sleep(SETTLE_WAIT_S)
         newest = bench.remote.kernel_source(run.kernel)
-        for version in range(newest[0] if newest else 0, max(known, default=0), -1):
+        there, before = newest[0] if newest else 0, max(known, default=0)
+        # Fewer than are known: the kernel was deleted, and counts from 1 again.
+        for version in range(there, before if there >= before else 0, -1):
             found = bench.remote.kernel_source(replace(run.kernel, version=version))
             source = found[1] if found else ""
             if source_sha256(source) == run.script_sha256:
                 keep_script(bench, run, source)
+                bench.ledger.retire_kernel(run, version)
                 return bench.ledger.update_run(
                     run.run_id, version=version, state=RunState.QUEUED, pushed_at=utc_now()
                 )

@@ -4,6 +4,8 @@ import shutil
 
 import pytest
 
+from harness.emulator import State, kernels
+
 
 @pytest.fixture(scope="module")
 def blended(joined):
@@ -67,3 +69,27 @@ def test_changed_settings_take_part_in_a_blend_only_under_a_name(blended):
     workspace.run("pull")
     unasked = workspace.json("blend-and-submit", "--profile", "small", "--dry-run")
     assert all("set" not in member["run_id"] for member in unasked["members"])
+
+
+def test_a_kernel_deleted_there_leaves_what_was_pulled_and_is_pushed_anew(blended):
+    workspace, _ = blended
+    workspace.run("push", "quick", "--profile", "small", "--tag", "gone")
+    workspace.run("watch", "--follow")
+    workspace.run("pull", "quick-small-gone-1", "--checkpoints")
+    state = State(workspace.folder / ".harness" / "local-kaggle")
+    (kernel,) = [k for k in kernels.listed(state, "local") if k["slug"].endswith("small-gone")]
+    kernels.delete(state, "local", kernel)
+    state.close()
+    again = workspace.run("pull", "quick-small-gone-1", "--checkpoints")
+    assert "Its outputs are here" in again.stderr
+    outputs = workspace.folder / ".harness" / "runs" / "quick-small-gone-1" / "outputs"
+    (outputs / "checkpoints" / "quick.bin").unlink()
+    refused = workspace.run("pull", "quick-small-gone-1", "--checkpoints", ok=False)
+    assert refused.returncode == 1
+    assert "Notebook not found" in refused.stderr
+    (pushed,) = workspace.json("push", "quick", "--profile", "small", "--tag", "gone", "--force")
+    assert pushed["run"]["kernel"]["version"] == 1
+    workspace.run("watch", "--follow")
+    workspace.run("pull", "--checkpoints")
+    (run,) = [run for run in workspace.json("runs") if run["spec"]["tag"] == "gone"]
+    assert (run["run_id"], run["state"]) == ("quick-small-gone-2", "COMPLETE")

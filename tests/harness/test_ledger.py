@@ -44,6 +44,22 @@ def ledger(tmp_path):
     book.close()
 
 
+def test_a_kernel_that_was_deleted_and_made_anew_counts_from_one_again(ledger):
+    def pushed(version, **changes):
+        run = ledger.add_run(new_run(**changes))
+        ledger.retire_kernel(run, version)
+        return ledger.update_run(run.run_id, version=version)
+
+    old = [pushed(1), pushed(2)]
+    other = pushed(1, kernel=Handle("me", "x"))
+    assert ledger.runs("local") == [*old, other]
+    again = pushed(1)
+    assert ledger.runs("local") == [other, again]
+    assert all(ledger.run(run.run_id).remote.startswith("local until ") for run in old)
+    newer = pushed(2)
+    assert ledger.runs("local") == [other, again, newer]
+
+
 def test_a_run_comes_back_as_it_was_written(ledger, tmp_path):
     run = ledger.add_run(new_run())
     other = Ledger(tmp_path / "ledger.sqlite3")

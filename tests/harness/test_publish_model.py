@@ -56,6 +56,12 @@ def test_a_folder_is_written_once_and_replaced_by_a_newer_publication(publicatio
     assert "b" * 64 in (target / "publication.json").read_text()
 
 
+def test_a_place_where_no_folder_can_be_is_told_in_a_line(publication, tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ConfigError, match=r"file.*Nothing was published"):
+        to_folder(publication, tmp_path / "file" / "below")
+
+
 def test_a_folder_with_other_things_is_left_alone(publication, tmp_path):
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.tex").write_text("years of work")
