@@ -211,7 +211,8 @@ def push_inference_kernel(
                 else:
                     click.echo(f"{label}: queued. {result.queued.reason}")
                     click.echo(
-                        "Next: harness tick --follow (pushes it as soon as a session is free)", err=True
+                        "Next: harness tick --follow (pushes it as soon as a session is free)",
+                        err=True,
                     )
                 return
             click.echo(f"{label}: waiting for a session. {result.queued.reason}", err=True)

@@ -119,6 +119,7 @@ class CompetitionInfo:
     team_count: int
     our_rank: int | None  # None before the first scored submission
     closed: bool  # takes no submissions
+    kernels_only: bool  # takes kernels, not files
 
 
 @dataclass(frozen=True)
@@ -653,7 +654,7 @@ class KaggleRemote:
         write_bytes(target, content)
 
     def competition_info(self, slug: str) -> CompetitionInfo:
-        """Deadline, number of teams and our place.
+        """Deadline, number of teams, our place, and what it takes.
 
         Raises:
             ConfigError: There is no such competition, or it cannot be seen.
@@ -672,6 +673,7 @@ class KaggleRemote:
             int(answer.team_count or 0),
             int(answer.user_rank) if answer.user_rank else None,
             bool(answer.submissions_disabled),
+            bool(answer.is_kernels_submissions_only),
         )
 
     def leaderboard(self, slug: str, public: bool = False) -> list[Standing]:
@@ -886,6 +888,11 @@ def _login_error(remote: str) -> ConfigError:
 def _missing_source_hint(kind: str, name: str, remote: str) -> str:
     if kind == "competition":
         return _competition_hint(name, remote)
+    if kind == "kernel":
+        return (
+            f"Check that {name} exists and that this account may read it. If it was deleted, its pulled "
+            "output can travel as a dataset: HARNESS_CHAIN=dataset"
+        )
     return f"Check that {name} exists and that this account may read it."
 
 

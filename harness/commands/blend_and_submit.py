@@ -36,6 +36,7 @@ from harness.gate import (
     DEFAULT_RESERVE,
     Earlier,
     Finding,
+    block,
     earlier_findings,
     file_findings,
     gain_findings,
@@ -341,11 +342,21 @@ def identical_submission(
     return None
 
 
-def service_findings(bench: Workbench, competition: Competition, reserve: int) -> list[Finding]:
-    """Deadline and limits, as the service reports them now."""
+def service_findings(
+    bench: Workbench, competition: Competition, reserve: int, *, kernel: bool = False
+) -> list[Finding]:
+    """What it takes, deadline and limits, as the service reports them now.
+
+    Args:
+        kernel: A kernel's version is submitted, not a file.
+    """
     info = bench.remote.competition_info(competition.slug)
     limits = bench.remote.submission_limits(competition.slug)
-    return limit_findings(
+    found = []
+    if info.kernels_only and not kernel:
+        step = "submit a kernel: harness push --inference --submit"
+        found.append(block(f"{competition.slug} takes kernels, not files", step))
+    return found + limit_findings(
         competition.slug,
         limits.today,
         limits.allowed_now,

@@ -153,6 +153,7 @@ def _competition(bench: Workbench, competition: Competition) -> Iterator[Line]:
         yield Line(slug, "deadline", NOTE, error.message)
     else:
         yield _deadline(slug, info.deadline, info.closed)
+        yield _kind(competition, info.kernels_only)
     try:
         limits = bench.remote.submission_limits(slug)
     except HarnessError as error:
@@ -163,6 +164,21 @@ def _competition(bench: Workbench, competition: Competition) -> Iterator[Line]:
             yield Line(slug, "submissions", OK, fact)
         else:
             yield Line(slug, "submissions", FAIL, fact, "Counts start again at 00:00 UTC.")
+
+
+def _kind(competition: Competition, kernels_only: bool) -> Line:
+    """Whether the competition's file says of it what the service does."""
+    takes = "kernels" if kernels_only else "files"
+    if kernels_only == (competition.kind == "code"):
+        return Line(competition.slug, "kind", OK, f"takes {takes}, as its file says")
+    kind = "code" if kernels_only else "csv"
+    return Line(
+        competition.slug,
+        "kind",
+        FAIL if kernels_only else NOTE,
+        f"takes {takes}; its file in kernels/competitions says kind={competition.kind!r}",
+        f'Write there: kind="{kind}"',
+    )
 
 
 def _deadline(slug: str, deadline: str | None, closed: bool) -> Line:

@@ -156,6 +156,11 @@ def plan_inference(bench: Workbench, blend: str | None, competition: str | None)
         ConfigError: No such blend, or its file was changed.
     """
     blend_id, record = find_blend(bench, blend or new_blend(bench, competition))
+    if competition not in (None, record["competition"]):
+        raise ConfigError(
+            f"Blend {blend_id} is of {record['competition']}, not of {competition!r}.",
+            "Leave --competition away.",
+        )
     if record["remote"] != bench.settings.remote:
         raise ConfigError(
             f"Blend {blend_id} is of runs on the remote {record['remote']!r}.",
@@ -446,7 +451,7 @@ def submit_inference(
     with bench.locked(f"submit-{competition.slug}"):
         known = earlier_submission(bench, run)
         if known is None:
-            findings = service_findings(bench, competition, reserve=0)
+            findings = service_findings(bench, competition, reserve=0, kernel=True)
             refuse_blocks(findings, str(run.kernel))
             if findings and confirm is not None and not confirm(findings):
                 return None
@@ -479,6 +484,8 @@ def earlier_submission(bench: Workbench, run: Run) -> Submission | None:
     for item in bench.ledger.submissions(bench.settings.remote, run.competition):
         if item.kernel != str(run.kernel) or item.status in ("REFUSED", "ERROR"):
             continue
+        if item.created_at < run.created_at:
+            continue  # of a kernel that was deleted since, under the same name and number
         if item.ref is None:
             item = settle_submission(bench, item)
         if item.status != "REFUSED":

@@ -205,16 +205,20 @@ def add_competition(
     return folder
 
 
-def find_competition_folder(settings: Where, slug: str) -> Path | None:
-    """The data folder of a competition that the local Kaggle knows, or None."""
-    from harness.emulator.competitions import find
+def known_competitions(settings: Where) -> list[tuple[CompetitionSpec, Path]]:
+    """Every competition that the local Kaggle knows, with its data folder."""
+    from harness.emulator.competitions import all_entries
 
     if not settings.local_folder.is_dir():
-        return None
+        return []
     with open_state(settings) as state:
-        if slug not in {spec.slug for spec in state.competitions()}:
-            return None
-        return find(state, slug).folder
+        return [(entry.spec, entry.folder) for entry in all_entries(state)]
+
+
+def find_competition_folder(settings: Where, slug: str) -> Path | None:
+    """The data folder of a competition that the local Kaggle knows, or None."""
+    found = (folder for spec, folder in known_competitions(settings) if spec.slug == slug)
+    return next(found, None)
 
 
 # -- the server -----------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from typing import Any
 
 from harness.commands.init import scaffold_text
 from harness.errors import ConfigError
+from harness.records import slugify
 from harness.registry import load_competition, load_strategy, module_names
 from harness.workbench import Workbench
 from kernels.stats.metrics import KNOWN_METRICS
@@ -86,10 +87,10 @@ def new_competition(
     check_name(name, "competition", module_names(workspace, "competitions"))
     if metric is not None and metric not in KNOWN_METRICS:
         raise ConfigError(f"Unknown metric {metric!r}.", f"Known: {', '.join(KNOWN_METRICS)}.")
-    slug, folder, layout = name.replace("_", "-"), None, Layout()
+    slug, kind, folder, layout = name.replace("_", "-"), "csv", None, Layout()
     origin = "Placeholders: change names and columns to those of your data."
     if source is not None:
-        folder, slug = find_source(bench, source, slug)
+        folder, slug, kind = find_source(bench, source, slug)
         layout = read_layout(folder)
         place = re.sub(r"[^\w .-]", "", Path(source).name)  # it becomes part of a docstring
         origin = f"Read off {place} on {datetime.now(UTC):%Y-%m-%d}: look it over."
@@ -104,6 +105,7 @@ def new_competition(
         "id_column": _text(layout.id_column),
         "targets": _tuple_text(layout.targets),
         "metric": metric or usual,
+        "kind": kind,
         "group": _text(layout.group),
         "positive": _text("positive" if several else layout.targets[0]),
         "labels_csv": _text(layout.labels_csv),
@@ -118,10 +120,19 @@ def new_competition(
     test.parent.mkdir(exist_ok=True)
     test.write_text(scaffold_text("test_competition.py.tmpl", **values), "utf-8")
     importlib.invalidate_caches()
-    notes, facts = (
-        list(layout.notes),
-        {"slug": slug, "metric": values["metric"], "targets": layout.targets},
-    )
+    notes = list(layout.notes)
+    if layout.exclusive and metric == "log_loss":
+        notes.append(
+            "exactly one target is 1 in each row, and log_loss scores each by itself: for classes it is "
+            "multiclass_log_loss"
+        )
+    if folder is not None and slug != slugify(Path(source or "").resolve().name):
+        notes.append(
+            f"its slug is {slug!r}; if it is called otherwise on Kaggle, change it in the file"
+        )
+    facts: dict[str, Any] = {
+        "slug": slug, "metric": values["metric"], "kind": kind, "targets": layout.targets
+    }  # fmt: skip
     if folder is not None:
         notes_of_try, counts = try_reading(name, folder)
         notes += notes_of_try
@@ -157,39 +168,50 @@ def _test_values(layout: Layout) -> dict[str, str]:
     }
 
 
-def find_source(bench: Workbench, source: str, slug: str) -> tuple[Path, str]:
-    """The folder to read off, and the competition's slug.
+def find_source(bench: Workbench, source: str, slug: str) -> tuple[Path, str, str]:
+    """The folder to read off, the competition's slug, and its kind (csv or code).
 
+    A folder that the local Kaggle has as a competition, of which the workspace has no file yet, is that
+    one; of others the slug is as given.
     On the real Kaggle only the tables are fetched, into the cache: images may be many gigabytes.
 
     Raises:
         ConfigError: Neither a folder nor a competition of the remote.
     """
+    from harness.commands.local import known_competitions
+
+    here = known_competitions(bench.settings) if bench.settings.remote == "local" else []
     folder = Path(source).expanduser()
     if folder.is_dir():
-        return folder.resolve(), slug
+        workspace = bench.settings.workspace
+        taken = [
+            load_competition(workspace, n).slug for n in module_names(workspace, "competitions")
+        ]
+        for spec, place in here:
+            if place == folder.resolve() and spec.slug not in taken:
+                return place, spec.slug, spec.kind
+        return folder.resolve(), slug, "csv"
     if "/" in source or not re.fullmatch(r"[a-z0-9-]+", source):
         raise ConfigError(f"{source} is no folder.", "Give a folder, or a competition's slug.")
     if bench.settings.remote == "local":
-        from harness.commands.local import find_competition_folder
-
-        found = find_competition_folder(bench.settings, source)
-        if found is None:
-            raise ConfigError(
-                f"The local Kaggle has no competition {source!r}.",
-                "Give its folder: --from FOLDER, or --remote kaggle.",
-            )
-        return found, source
+        for spec, place in here:
+            if spec.slug == source:
+                return place, source, spec.kind
+        raise ConfigError(
+            f"The local Kaggle has no competition {source!r}.",
+            "Give its folder: --from FOLDER, or --remote kaggle.",
+        )
     from harness.errors import HarnessError
 
     bench.remote.check_competition(source)
+    kind = "code" if bench.remote.competition_info(source).kernels_only else "csv"
     target = bench.settings.cache_folder / bench.settings.remote / source / "layout"
     bench.remote.competition_file(source, SAMPLE, target / SAMPLE)
     try:
         bench.remote.competition_file(source, "train.csv", target / "train.csv")
     except HarnessError as error:
         bench.progress(f"no train.csv ({error}); its columns are taken from the sample")
-    return target, source
+    return target, source, kind
 
 
 def read_layout(folder: Path) -> Layout:

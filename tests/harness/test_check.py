@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from harness.commands.check import FAIL, NOTE, OK, _deadline, foreign_paths, undefined_names
+from harness.commands.check import FAIL, NOTE, OK, _deadline, _kind, foreign_paths, undefined_names
+from kernels.config import Competition
 
 
 def test_names_that_nobody_binds_are_found_with_their_lines():
@@ -60,3 +61,14 @@ def test_deadlines(hours, closed, state, words):
 
 def test_a_competition_without_deadline_says_so():
     assert _deadline("toy", None, False).state == NOTE
+
+
+@pytest.mark.parametrize(
+    ("kernels_only", "kind", "state"),
+    [(True, "code", OK), (False, "csv", OK), (True, "csv", FAIL), (False, "code", NOTE)],
+)
+def test_a_competition_that_takes_something_else_than_its_file_says(kernels_only, kind, state):
+    line = _kind(Competition("toy", "Toy", "id", ("x",), kind=kind), kernels_only)
+    assert line.state == state
+    assert (state == OK) == (line.next == "")
+    assert ("kernels" if kernels_only else "files") in line.fact

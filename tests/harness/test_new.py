@@ -146,7 +146,7 @@ def test_from_an_empty_folder_to_a_strategy_of_another_kind_that_renders(workspa
     lay(folder / "data", ["id", "x", odd, "z", "patient"], rows, ["x", odd, "z"])
     made = json.loads(run("new", "competition", "kinds", "--from", "data", "--json").stdout)
     assert made["facts"] == {
-        "slug": "kinds", "metric": "multiclass_log_loss", "targets": ["x", odd, "z"],
+        "slug": "kinds", "metric": "multiclass_log_loss", "kind": "csv", "targets": ["x", odd, "z"],
         "labelled": 9, "test": 3, "unlabelled": 3,
     }  # fmt: skip
     run("new", "strategy", "kinds_probe", "--like", "linear_probe", "--competition", "kinds")
@@ -157,6 +157,23 @@ def test_from_an_empty_folder_to_a_strategy_of_another_kind_that_renders(workspa
     assert " passed" in run("-q", "tests", module="pytest").stdout
     again = run("new", "competition", "kinds", ok=False)
     assert "already" in again.stderr
+
+
+def test_a_folder_of_the_local_kaggle_gives_its_slug_and_kind_and_classes_their_metric(workspace):
+    folder, run = workspace
+    rows = [[f"a{n}", "xyz"[n % 3]] for n in range(9)]
+    lay(folder / "films", ["id", "shape"], rows, ["x", "y", "z"])
+    run("local", "competition", "add", "films", "--slug", "shapes-2026", "--kind", "code", "--metric", "log_loss")  # fmt: skip
+    done = run("new", "competition", "shapes", "--from", "films", "--metric", "log_loss")
+    assert "shapes-2026: 3 targets" in done.stdout
+    assert "--slug shapes-2026" in done.stdout
+    assert "its slug is 'shapes-2026'" in done.stderr
+    assert "for classes it is multiclass_log_loss" in done.stderr
+    assert 'kind="code"' in (folder / "kernels" / "competitions" / "shapes.py").read_text()
+    # A second file about the same data is of another competition.
+    again = run("new", "competition", "shapes_again", "--from", "films")
+    assert "shapes-again: 3 targets" in again.stdout
+    assert "multiclass_log_loss" not in again.stderr
 
 
 def test_what_cannot_be_made_leaves_no_file_and_says_why(workspace):

@@ -79,7 +79,7 @@ def test_an_unknown_name_and_a_file_with_code_are_refused(network, tmp_path):
 def test_a_file_of_something_else_is_told_in_words(tmp_path, name, content):
     path = tmp_path / name
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="cannot be read as weights: .*[a-z]{4}"):
+    with pytest.raises(ValueError, match=r"cannot be read as weights: .*[a-z]{4}"):
         import_weights(TINY, tmp_path / "x.safetensors", path)
 
 
