@@ -6,6 +6,7 @@ sums, so that the same films get the same numbers.
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from kernels.blocks.features import extract_features
 from kernels.blocks.frozen import head_logits, run_random_views
 from kernels.blocks.goal import INDEPENDENT, Goal
 from kernels.blocks.linear_models import predict_linear_model
-from kernels.blocks.models import Backbone, create_backbone
+from kernels.blocks.models import Backbone, Classifier, create_backbone
 from kernels.blocks.predicting import encode_images, predict_probs
 from kernels.blocks.seed import derive_seed
 from kernels.config import (
@@ -63,7 +64,7 @@ def predict_member(
         folder: Its output.
         load_films: Gives the films as this run wants them.
         device: auto | cpu | cuda, in place of the run's own.
-        goal: What the run's networks were trained for.
+        goal: What the competition asks for.
     """
     models = member_checkpoints(folder)
     if isinstance(config, FeaturesConfig):
@@ -112,6 +113,23 @@ def predict_by_probe(
         yield seed, fold, predict_linear_model(json.loads(path.read_text("utf-8")), features)
 
 
+def load_network(path: Path, goal: Goal) -> tuple[Classifier, Goal]:
+    """A fold's network, and what it was trained for.
+
+    Raises:
+        ValueError: The targets are classes, and the checkpoint is from before it was noted whether they
+            share a softmax: sigmoid and softmax of its logits are different predictions.
+    """
+    model, facts = load_classifier(path)
+    exclusive = facts.get("exclusive")
+    if exclusive is None and goal.exclusive:
+        raise ValueError(
+            f"{path.name} does not say whether its classes share a softmax: it was trained by earlier code. "
+            "Train it again"
+        )
+    return model, replace(goal, exclusive=bool(exclusive))
+
+
 def predict_by_simsiam(
     config: SimSiamConfig,
     models: dict[tuple[int, int], Path],
@@ -125,7 +143,7 @@ def predict_by_simsiam(
     frozen = config.freeze_backbone and config.head.attention == "none"
     features: np.ndarray | None = None
     for (seed, fold), path in models.items():
-        model, _ = load_classifier(path)
+        model, own = load_network(path, goal)
         compute.place(model)
         if features is None or not frozen:
             features = run_random_views(
@@ -138,7 +156,7 @@ def predict_by_simsiam(
                 compute,
             )
         logits = head_logits(model.head.cpu(), features) if frozen else features.astype(float)
-        yield seed, fold, goal.probs(logits.mean(axis=0))
+        yield seed, fold, own.probs(logits.mean(axis=0))
 
 
 def pooled_features(backbone: Backbone) -> Callable[[Tensor], Tensor]:
@@ -157,6 +175,6 @@ def predict_by_networks(
 ) -> Iterator[CellProbs]:
     """pipelines/supervised.py and distil.py: named views of every fold's network."""
     for (seed, fold), path in models.items():
-        model, _ = load_classifier(path)
+        model, own = load_network(path, goal)
         compute.place(model)
-        yield seed, fold, predict_probs(model, films, views, batch_size, compute, space, goal)
+        yield seed, fold, predict_probs(model, films, views, batch_size, compute, space, own)

@@ -369,6 +369,7 @@ def save_kept(
         img_size=network.network.image_size,
         seed=seed,
         fold=fold,
+        exclusive=writer.goal.exclusive,
         weights_from=network.backbone.weights_from,
     )
 

@@ -230,6 +230,7 @@ def classify_in_folds(
             img_size=config.image_size,
             seed=seed,
             fold=fold,
+            exclusive=writer.goal.exclusive,
         )
     noted = writer.noted_folds()
     writer.note(

@@ -83,6 +83,7 @@ def run(config: SupervisedConfig, tables: Tables, writer: OutputWriter) -> None:
             img_size=size,
             seed=seed,
             fold=fold,
+            exclusive=writer.goal.exclusive,
             weights_from=model.backbone.weights_from,
             clahe_clip=config.clahe_clip if config.clahe else None,
             clahe_grid=config.clahe_grid if config.clahe else None,

@@ -17,7 +17,7 @@ from kernels.blocks.linear_models import fit_linear_model, predict_linear_model
 from kernels.blocks.losses import build_loss, smooth_targets, softmax_loss, weights_of_classes
 from kernels.blocks.mixing import mixup
 from kernels.blocks.outputs import OutputWriter
-from kernels.blocks.predictors import predict_member
+from kernels.blocks.predictors import member_checkpoints, predict_member
 from kernels.config import (
     Competition,
     FoldsConfig,
@@ -184,3 +184,14 @@ def test_every_story_predicts_rows_that_sum_to_one_and_its_models_say_the_same(
     # Self-training predicts from maps that it keeps in half precision.
     tolerance = 1e-4 if name == "distil" else 1e-6
     np.testing.assert_allclose(np.concatenate(again), values, atol=tolerance, rtol=0)
+
+    if name in ("supervised", "frozen head", "distil"):
+        # Of what earlier code saved nobody can tell whether its logits are for a softmax.
+        path = next(iter(member_checkpoints(working).values()))
+        saved = torch.load(path, weights_only=True)
+        assert saved.pop("exclusive") is True
+        torch.save(saved, path)
+        with pytest.raises(ValueError, match=f"{path.name} does not say .* Train it again"):
+            list(predict_member(config, working, load_films, "cpu", goal))
+        independent = replace(goal, exclusive=False)
+        assert len(list(predict_member(config, working, load_films, "cpu", independent))) == 2
