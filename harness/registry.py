@@ -7,6 +7,7 @@ from pathlib import Path
 
 from harness.errors import ConfigError
 from kernels.config import Competition, Strategy
+from kernels.contract import INFERENCE_KIND
 
 
 def module_names(workspace: Path, package: str) -> list[str]:
@@ -32,6 +33,10 @@ def load_strategy(workspace: Path, name: str, variant: str = "default") -> Strat
     known = module_names(workspace, "strategies")
     if name not in known:
         raise did_you_mean("strategy", name, known)
+    if name == INFERENCE_KIND:
+        raise ConfigError(
+            f"kernels/strategies/{name}.py: runs of blends as kernels have this name.", "Rename it."
+        )
     try:
         module = importlib.import_module(f"kernels.strategies.{name}")
     except (ValueError, TypeError, SyntaxError, ImportError, NameError) as error:

@@ -31,6 +31,7 @@ from harness.workbench import Workbench
 from kernels.config import AnyConfig, Competition, DistilConfig, InferenceConfig, MemberConfig
 from kernels.contract import (
     FOLD_COLUMN,
+    INFERENCE_KIND,
     MANIFEST_FILE,
     METRICS_FILE,
     OOF_FILE,
@@ -40,7 +41,7 @@ from kernels.contract import (
     sha256_file,
 )
 
-STRATEGY_NAME = "inference"  # of such runs in the ledger; no strategy may be called so
+STRATEGY_NAME = INFERENCE_KIND  # of such runs in the ledger; no strategy may be called so
 # Those of which kernels/blocks/predictors.py loads models.
 LOADED_PIPELINES = ("features", "probe", "simsiam", "supervised", "distil")
 TOLERANCE = 0.02  # other hardware moves predictions by less; another preprocessing by more

@@ -20,6 +20,7 @@ from harness.errors import ConfigError
 from harness.records import slugify
 from harness.registry import load_competition, load_strategy, module_names
 from harness.workbench import Workbench
+from kernels.contract import INFERENCE_KIND
 from kernels.stats.metrics import KNOWN_METRICS
 
 SAMPLE = "sample_submission.csv"
@@ -327,7 +328,7 @@ def new_strategy(bench: Workbench, name: str, like: str, competition: str | None
         ConfigError: The name cannot be used, or ``like`` or the competition is not known.
     """
     workspace = bench.settings.workspace
-    check_name(name, "strategy", module_names(workspace, "strategies"))
+    check_name(name, "strategy", [*module_names(workspace, "strategies"), INFERENCE_KIND])
     base = load_strategy(workspace, like)
     competition = competition or base.competition
     targets = load_competition(workspace, competition).target_columns

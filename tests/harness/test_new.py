@@ -181,6 +181,7 @@ def test_what_cannot_be_made_leaves_no_file_and_says_why(workspace):
     for arguments, words in (
         (("competition", "other", "--from", "nowhere"), "has no competition"),
         (("competition", "other", "--metric", "wishes"), "Unknown metric"),
+        (("strategy", "inference", "--like", "linear_probe"), "already"),
         (("strategy", "other", "--like", "linear_prob"), "Did you mean 'linear_probe'"),
         (("strategy", "other", "--like", "ssl", "--competition", "nobody"), "Unknown competition"),
     ):
