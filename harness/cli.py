@@ -829,11 +829,15 @@ def render(
             bench, parse_spec(bench.settings, name, variant, overrides, folds, seeds, tag, notebook)
         ).build
         if output is not None:
-            output.mkdir(parents=True, exist_ok=True)
-            (output / build.metadata["code_file"]).write_text(build.source, "utf-8")
-            (output / "kernel-metadata.json").write_text(
-                json.dumps(build.metadata, indent=2) + "\n", "utf-8"
-            )
+            metadata = json.dumps(build.metadata, indent=2) + "\n"
+            try:
+                output.mkdir(parents=True, exist_ok=True)
+                (output / build.metadata["code_file"]).write_text(build.source, "utf-8")
+                (output / "kernel-metadata.json").write_text(metadata, "utf-8")
+            except OSError as error:
+                raise ConfigError(
+                    f"{output} cannot be written: {error.strerror}.", "Name a folder with -o."
+                ) from error
         if as_json:
             print_json(build)
         elif output is None:

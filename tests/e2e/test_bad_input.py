@@ -71,6 +71,11 @@ def test_wrong_options_are_named(workspace, arguments, words):
     assert words in refused(workspace, "render", "features_lr", *arguments)
 
 
+def test_a_file_in_the_place_of_a_rendered_folder_is_named(workspace):
+    for place in ("pyproject.toml", "pyproject.toml/below"):
+        assert "cannot be written" in refused(workspace, "render", "features_lr", "-o", place)
+
+
 def test_pulling_before_anything_was_pushed(workspace):
     said = workspace.run("pull").stdout
     assert "Nothing new to pull" in said
