@@ -95,9 +95,13 @@ def find_slug(packer: Packer, name: str) -> str:
         return name
     if weights_slug(name) in known:
         return weights_slug(name)
-    if name and Path(name).name == name and (packer.datasets_folder / name).is_dir():
+    if any(path.name == name and path.is_dir() for path in packer.datasets_folder.glob("[!.]*")):
         return name  # an empty folder: said when it is looked into
-    raise did_you_mean("dataset", name, ["code", *known])
+    unknown = did_you_mean("dataset", name, ["code", *known])
+    raise ConfigError(
+        unknown.message,
+        f"{unknown.hint} A dataset is a folder below {packer.datasets_folder}: put its files there first.",
+    )
 
 
 def pin_run(bench: Workbench, run_id: str) -> str:

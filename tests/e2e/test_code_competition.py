@@ -76,6 +76,20 @@ def test_three_commands_lead_from_training_to_a_scored_kernel(code_competition):
     assert again["submission"]["ref"] == submission["ref"]
 
 
+def test_a_member_of_a_thin_script_is_inferred_by_a_whole_one(code_competition):
+    workspace = code_competition
+    workspace.run("push", "features_lr", "--bundle", "dataset", "--tag", "thin")
+    workspace.run("tick", "--follow")
+    blend = workspace.json("blend-and-submit", "--dry-run", "--runs", "features_lr-small-thin-1")
+    done = workspace.json("push", "--inference", Path(blend["csv"]).stem, "--bundle", "dataset")
+    assert done["members"] == ["features_lr-small-thin-1"]
+    assert done["comparison"]["rows"] == HIDDEN // 3
+    assert done["comparison"]["largest"] < 1e-9
+    folder = workspace.folder / ".harness" / "runs" / done["run"]["run_id"]
+    assert json.loads((folder / "kernel-metadata.json").read_text())["dataset_sources"] == []
+    assert "def predict_member" in (folder / "script.py").read_text()
+
+
 def test_a_member_without_a_loadable_model_is_named(code_competition):
     workspace = code_competition
     workspace.run("push", "quick")

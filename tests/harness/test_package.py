@@ -8,6 +8,7 @@ import time
 import pytest
 
 from harness import package as package_module
+from harness.commands.package import find_slug
 from harness.errors import ConfigError
 from harness.package import CODE_SLUG, MANIFEST, METADATA, README, Packer, kind_of, metadata_faults
 
@@ -133,6 +134,14 @@ def test_an_empty_and_a_missing_folder_say_what_to_do(packer):
         packer.folder("my-notes")
     with pytest.raises(ConfigError, match=r"no folder.*my-notes-2"):
         packer.folder("my-notes-2")
+
+
+def test_names_of_no_dataset_say_what_one_is(packer):
+    payload(packer, "my-notes")
+    assert find_slug(packer, "my-notes") == "my-notes"  # empty: building it says so
+    for name in ("lung-masks", "", "..", "../kernels"):
+        with pytest.raises(ConfigError, match=r"Unknown dataset .*put its files there first"):
+            find_slug(packer, name)
 
 
 def test_a_full_disk_is_one_line_and_the_next_run_goes_on(packer, monkeypatch):
