@@ -22,6 +22,7 @@ from requests.adapters import HTTPAdapter
 
 from harness.durable import settle
 from harness.errors import ConfigError, ContractError, PushRejected, RemoteUnavailable
+from kernels.contract import sha256_file
 
 Answer = TypeVar("Answer")
 
@@ -200,8 +201,7 @@ def upload(
                 continue
             if query.status_code in (200, 201):
                 if sha256 is not None:
-                    with Sending(path, size, lambda _: None) as whole_file:
-                        _check_unchanged(path, sha256, whole_file.sha256)
+                    _check_unchanged(path, sha256, sha256_file(path))
                 return
             if query.status_code == 308:
                 last = query.headers.get("Range", "").rpartition("-")[2]
@@ -209,7 +209,7 @@ def upload(
             elif query.status_code in RETRIED_STATUS:
                 continue
             else:
-                raise PushRejected(f"Upload of {path.name} was refused: {error_text(query)}.")
+                raise _refusal(path, sha256, query)
         try:
             headers = {"Content-Length": str(size - offset)}
             if offset:
@@ -225,10 +225,17 @@ def upload(
                 _check_unchanged(path, sha256, whole)
             return
         if response.status_code not in RETRIED_STATUS and response.status_code != 308:
-            raise PushRejected(f"Upload of {path.name} was refused: {error_text(response)}.")
+            raise _refusal(path, sha256, response)
     raise RemoteUnavailable(
         f"Upload of {path.name} ({size} bytes) did not complete.", "Run the same command again."
     )
+
+
+def _refusal(path: Path, expected: str | None, answer: requests.Response) -> PushRejected:
+    """The server's refusal; ConfigError for a file that grew or shrank, whose length it refuses."""
+    if expected is not None:
+        _check_unchanged(path, expected, sha256_file(path))
+    return PushRejected(f"Upload of {path.name} was refused: {error_text(answer)}.")
 
 
 def _check_unchanged(path: Path, expected: str, found: str) -> None:

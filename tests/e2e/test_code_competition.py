@@ -143,7 +143,7 @@ def end_kernels(workspace):
 def test_with_both_gpu_sessions_busy_the_blend_waits_its_turn(code_competition, gpu_blend):
     workspace, run_id = code_competition, f"inference-{gpu_blend[-8:]}"
     workspace.run("push", "hog_one", "hog_two")
-    waits = workspace.json("push", "--inference", gpu_blend)
+    waits = workspace.json("push", "--inference", gpu_blend, "--no-rehearse")
     assert "GPU session count of 2 reached" in waits["queued"]["reason"]
     assert [item["spec"]["strategy"] for item in workspace.json("queue")] == ["inference"]
     # A tick keeps it in the queue while the sessions are taken, and pushes it afterwards.
@@ -157,7 +157,7 @@ def test_with_both_gpu_sessions_busy_the_blend_waits_its_turn(code_competition, 
     # Asked to submit, a push waits by itself, and goes on when a session is free.
     workspace.run("push", "hog_one", "hog_two", "--force")
     with ThreadPoolExecutor() as pool:
-        words = ("push", "--inference", gpu_blend, "--submit", "--force")
+        words = ("push", "--inference", gpu_blend, "--submit", "--force", "--no-rehearse")
         submitted = pool.submit(workspace.run, *words)
         deadline = time.monotonic() + 120
         while not workspace.json("queue") and time.monotonic() < deadline:

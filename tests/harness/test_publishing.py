@@ -230,6 +230,22 @@ def test_a_file_that_changes_while_it_is_sent_publishes_nothing(send, remote, fo
     assert remote.dataset_text(Handle("local", "changing-file"), "top.bin")[-1] == "!"
 
 
+def test_a_file_that_was_cut_off_before_it_is_sent_is_told_as_changed(send, remote, folder, ledger):
+    build = build_dataset(folder, "shrunk-file", "shrunk file", "other", "About.")
+    original = remote._read
+
+    def shrinks(what, call, request):
+        answer = original(what, call, request)
+        if what == "upload of top.bin":
+            (folder / "top.bin").write_bytes(b"begun anew")
+        return answer
+
+    remote._read = shrinks
+    with pytest.raises(ConfigError, match=r"top\.bin changed while it was sent"):
+        publish_build(build, remote, ledger, "local", lambda _: None)
+    assert remote.dataset_version(Handle("local", "shrunk-file")) is None
+
+
 def test_a_file_that_changes_while_it_is_packed_publishes_nothing(send, remote, folder):
     build = build_dataset(folder, "changing-pack", "changing pack", "other", "About.")
     (folder / "inner" / "one.txt").write_text("ONE")
