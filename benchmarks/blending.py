@@ -1,44 +1,29 @@
-"""AUC, hill climbing and bootstrap beside scikit-learn loops, in one process, numpy only.
+"""AUC, hill climbing and bootstrap beside scikit-learn loops and hillclimbers, in one process, numpy only.
 
-Rounds are interleaved (peer, ours, peer, ours, ...) after one warm-up each; a ratio is peer time /
-our time, the median over rounds. Prints one JSON object; exit code 1 when a target is missed.
-
-    python benchmarks/blending.py [--quick]
+python -m benchmarks.blending [--quick]
 """
 
-# ruff: noqa: E402 (the path and the environment come first)
+# ruff: noqa: E402 (the environment comes first)
 
-import argparse
-import json
+import importlib.util
 import os
-import statistics
-import sys
-import time
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
+from contextlib import redirect_stdout
+from functools import partial
+from io import StringIO
 
 for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):  # they pin old kernels
     os.environ.pop(name, None)
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
+from benchmarks.racing import Line, Options, Same, array_gap, equal, race, run_benchmark
 from harness.candidates import FitRows
 from harness.methods import hill_climb
 from kernels.stats.auc import auc_score, auc_scores
 from kernels.stats.bootstrap import bootstrap_scores
 from kernels.stats.resampling import resample_counts
-
-TARGETS = {
-    "f1 AUC, 878 rows": 20,
-    "f1 AUC, 100k rows": 3,
-    "f2 100 Caruana steps, M=8, 878 rows": 50,
-    "f2 100 Caruana steps, M=64, 878 rows": 50,
-    "f3 100 Caruana steps, M=8, 100k rows": 6,
-    "f4 bootstrap, 2,000 x 878": 20,
-}
 
 
 def members(count: int, rows: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -63,12 +48,12 @@ def peer_climb(targets: np.ndarray, table: np.ndarray, steps: int) -> list[int]:
     return picks
 
 
-def our_climb(targets: np.ndarray, table: np.ndarray, steps: int) -> int:
-    """The harness's climb, made to take every step."""
+def our_climb(targets: np.ndarray, table: np.ndarray, steps: int) -> list[int]:
+    """The harness's climb, made to take every step: what it picks."""
     rows = FitRows(
         "auc", targets[:, np.newaxis], table[:, :, np.newaxis], (slice(0, len(targets)),)
     )
-    return len(hill_climb(rows, picks=steps, patience=steps, start=1).path)
+    return [pick for pick, _ in hill_climb(rows, picks=steps, patience=steps, start=1).path]
 
 
 def peer_bootstrap(targets: np.ndarray, scores: np.ndarray, resamples: int) -> np.ndarray:
@@ -83,104 +68,130 @@ def peer_bootstrap(targets: np.ndarray, scores: np.ndarray, resamples: int) -> n
     return np.array(found)
 
 
-def timed(call: Callable[[], Any]) -> float:
-    """Seconds of one call."""
-    started = time.perf_counter()
-    call()
-    return time.perf_counter() - started
+def peer_weights(targets: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """The blend (N,) of the library hillclimbers: it tries fifty weights of every member a step."""
+    import pandas as pd
+    from hillclimbers import climb_hill
+
+    frame = pd.DataFrame(table.T, columns=[f"m{place}" for place in range(len(table))])
+    with redirect_stdout(StringIO()):
+        _, blend = climb_hill(
+            train=pd.DataFrame({"target": targets}),
+            oof_pred_df=frame,
+            test_pred_df=frame,
+            target="target",
+            objective="maximize",
+            eval_metric=partial(roc_auc_score),
+            plot_hill=False,
+            return_oof_preds=True,
+        )
+    return np.asarray(blend)
 
 
-def race(
-    peer: Callable[[], Any], ours: Callable[[], Any], rounds: int, scale: float = 1.0
-) -> dict[str, Any]:
-    """Interleaved rounds after a warm-up; ``scale`` multiplies a peer that did a part of the work."""
-    ours()
-    pairs = []
-    for _ in range(rounds):
-        slow = timed(peer) * scale
-        pairs.append((slow, timed(ours)))
-    ratios = [slow / quick for slow, quick in pairs]
-    return {
-        "peer_s": statistics.median(slow for slow, _ in pairs),
-        "ours_s": statistics.median(quick for _, quick in pairs),
-        "ratio": statistics.median(ratios),
-        "ratio_low": min(ratios),
-        "ratio_high": max(ratios),
-    }
+def lines(options: Options) -> Iterator[Line]:
+    """Every line; see the module."""
+    rows = options.pick(878, 878, 60)
+    targets, table = members(8, rows)
+    yield one_auc(options, targets, table, 100.0, options.pick(50, 50, 2))
+    yield climb(options, targets, table, 50.0, *options.pick((100, 100), (100, 50), (12, 12)))
+    many_targets, many = members(options.pick(64, 64, 12), rows)
+    yield climb(options, many_targets, many, 50.0, *options.pick((100, 20), (100, 5), (12, 12)))
+    if importlib.util.find_spec("hillclimbers"):
+        yield library_climb(options, targets, table)
+    yield bootstrap(options, targets, table[0])
+    if options.size != "quick":
+        big_targets, big = members(8, options.pick(100_000, 100_000, 500))
+        yield one_auc(options, big_targets, big, 20.0, options.pick(5, 5, 1))
+        yield climb(options, big_targets, big, 6.0, *options.pick((100, 5), (100, 5), (12, 6)))
 
 
-def repeated(call: Callable[[], Any], times: int) -> Callable[[], None]:
-    """Many calls as one, for what takes microseconds."""
-
-    def run() -> None:
-        for _ in range(times):
-            call()
-
-    return run
-
-
-def main() -> int:
-    """Run every race; see the module."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="fewer rounds, no 100k rows")
-    quick = parser.parse_args().quick
-    rounds = 2 if quick else 5
-    results: dict[str, dict[str, Any]] = {}
-
-    targets, table = members(8, 878)
+def one_auc(
+    options: Options, targets: np.ndarray, table: np.ndarray, target: float, repeat: int
+) -> Line:
+    """f1: one call; the answers are those of every member at once."""
     exact = [roc_auc_score(targets, row) for row in table]
-    assert np.abs(auc_scores(targets, table.T) - exact).max() < 1e-12
-    results["f1 AUC, 878 rows"] = race(
-        repeated(lambda: roc_auc_score(targets, table[0]), 50),
-        repeated(lambda: auc_score(targets, table[0]), 50),
-        rounds,
+    bits = np.sort(table[0]).view(np.uint64)
+    return race(
+        f"f1 AUC, one call, {len(targets):,} rows",
+        lambda: auc_score(targets, table[0]),
+        lambda: roc_auc_score(targets, table[0]),
+        same=lambda *_: array_gap(auc_scores(targets, table.T), exact, 1e-12),
+        peer_name="scikit-learn",
+        target=target,
+        rounds=options.pick(11, 5, 1),
+        floor=lambda: np.sort(bits),
+        repeat=repeat,
+        clock="cpu",
     )
-    same = [
-        pick
-        for pick, _ in hill_climb(
-            FitRows("auc", targets[:, None], table[:, :, None], (slice(0, 878),)),
-            picks=12, patience=12, start=1,
-        ).path
-    ]  # fmt: skip
-    assert same == peer_climb(targets, table, len(same)), "both climbs pick the same members"
-    results["f2 100 Caruana steps, M=8, 878 rows"] = race(
-        lambda: peer_climb(targets, table, 100), lambda: our_climb(targets, table, 100), rounds
+
+
+def climb(
+    options: Options,
+    targets: np.ndarray,
+    table: np.ndarray,
+    target: float,
+    steps: int,
+    peer_steps: int,
+) -> Line:
+    """f2, f3: Caruana steps; a peer that takes fewer has the same first picks, and proportional time."""
+    return race(
+        f"{'f3' if len(targets) > 1000 else 'f2'} {steps} Caruana steps, M={len(table)}, "
+        f"{len(targets):,} rows",
+        lambda: our_climb(targets, table, steps),
+        lambda: peer_climb(targets, table, peer_steps),
+        # Ours names what it kept: its picks up to the best blend on the way.
+        same=lambda ours, peer: equal(
+            ours[: len(peer)] == peer[: len(ours)], "other members are picked:"
+        ),
+        peer_name="a loop over scikit-learn's AUC"
+        + (f" ({peer_steps} steps, scaled)" if peer_steps < steps else ""),
+        target=target,
+        rounds=options.pick(3, 2, 1),
+        scale=steps / peer_steps,
+        clock="cpu",
     )
-    results["f4 bootstrap, 2,000 x 878"] = race(
-        lambda: peer_bootstrap(targets, table[0], 2000),
-        lambda: bootstrap_scores("auc", targets, table[0], n_resamples=2000),
-        rounds,
+
+
+def library_climb(options: Options, targets: np.ndarray, table: np.ndarray) -> Line:
+    """Another search for the same thing, so ours may only not be worse on the rows both are fitted to."""
+
+    def no_worse(picks: list[int], blend: np.ndarray) -> Same:
+        ours = roc_auc_score(targets, table[picks].mean(axis=0))
+        return Same(float(roc_auc_score(targets, blend) - ours), 2e-3, "AUC lost")
+
+    return race(
+        f"100 Caruana steps, M={len(table)}, {len(targets):,} rows",
+        lambda: our_climb(targets, table, 100),
+        lambda: peer_weights(targets, table),
+        same=no_worse,
+        peer_name="hillclimbers",
+        target=50.0,
+        rounds=options.pick(3, 1, 1),
+        clock="cpu",
     )
-    ours = bootstrap_scores("auc", targets, table[0], n_resamples=50)
-    assert np.abs(ours - peer_bootstrap(targets, table[0], 50)).max() < 1e-12
-    many_targets, many = members(64, 878)
-    results["f2 100 Caruana steps, M=64, 878 rows"] = race(
-        lambda: peer_climb(many_targets, many, 20),
-        lambda: our_climb(many_targets, many, 100),
-        max(2, rounds - 2),
-        scale=5.0,  # the peer takes 20 steps: its time is proportional
+
+
+def bootstrap(options: Options, targets: np.ndarray, scores: np.ndarray) -> Line:
+    """f4: the same resamples."""
+    resamples = options.pick(2000, 500, 20)
+    sizes = [int((targets == side).sum()) for side in (0, 1)]
+
+    def drawn() -> None:
+        for _ in resample_counts(sizes, resamples, 0):
+            pass
+
+    return race(
+        f"f4 bootstrap, {resamples:,} x {len(targets):,}",
+        lambda: bootstrap_scores("auc", targets, scores, n_resamples=resamples),
+        lambda: peer_bootstrap(targets, scores, resamples),
+        same=lambda ours, peer: array_gap(ours, peer, 1e-12),
+        peer_name="a loop over scikit-learn's AUC, same resamples",
+        target=20.0,
+        rounds=options.pick(3, 2, 1),
+        floor=drawn,
+        clock="cpu",
     )
-    if not quick:
-        big_targets, big = members(8, 100_000)
-        results["f1 AUC, 100k rows"] = race(
-            repeated(lambda: roc_auc_score(big_targets, big[0]), 5),
-            repeated(lambda: auc_score(big_targets, big[0]), 5),
-            rounds,
-        )
-        results["f3 100 Caruana steps, M=8, 100k rows"] = race(
-            lambda: peer_climb(big_targets, big, 5),
-            lambda: our_climb(big_targets, big, 100),
-            2,
-            scale=20.0,
-        )
-    missed = []
-    for name, result in results.items():
-        result["target"] = TARGETS[name]
-        result["met"] = result["ratio"] >= TARGETS[name]
-        missed += [] if result["met"] else [name]
-    print(json.dumps({"results": results, "missed": missed, "numpy": np.__version__}, indent=2))
-    return 1 if missed else 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(run_benchmark(lines, __doc__))
