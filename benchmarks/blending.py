@@ -90,7 +90,7 @@ def peer_weights(targets: np.ndarray, table: np.ndarray) -> np.ndarray:
 
 def lines(options: Options) -> Iterator[Line]:
     """Every line; see the module."""
-    rows = options.pick(878, 878, 60)
+    rows = options.pick(878, 878, 400)
     targets, table = members(8, rows)
     yield one_auc(options, targets, table, 100.0, options.pick(50, 50, 2))
     yield climb(options, targets, table, 50.0, *options.pick((100, 100), (100, 50), (12, 12)))
