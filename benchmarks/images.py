@@ -216,7 +216,8 @@ def later_epochs(
 
 def augmentation(options: Options) -> Iterator[Line]:
     """One view of each film of a batch, from films in memory to normalised tensors."""
-    films = drawn_films(BATCH, STORED)
+    count = options.pick(BATCH, BATCH, 4)
+    films = drawn_films(count, STORED)
     pictures = [Image.fromarray(film).convert("RGB") for film in films]
     recipe = transforms.Compose(
         [
@@ -242,7 +243,7 @@ def augmentation(options: Options) -> Iterator[Line]:
 
     torch.manual_seed(0)
     yield race(
-        f"augmentation, one view of {BATCH} films, {STORED} -> {VIEW} px, 1 core",
+        f"augmentation, one view of {count} films, {STORED} -> {VIEW} px, 1 core",
         ours,
         lambda: peer_views(pictures, recipe),
         same=lambda *_: same_move(films),
