@@ -97,7 +97,7 @@ def lines(options: Options) -> Iterator[Line]:
     many_targets, many = members(options.pick(64, 64, 12), rows)
     yield climb(options, many_targets, many, 50.0, *options.pick((100, 20), (100, 5), (12, 12)))
     if importlib.util.find_spec("hillclimbers"):
-        yield library_climb(options, targets, table)
+        yield library_climb(options, targets, table[-options.pick(8, 8, 3) :])
     yield bootstrap(options, targets, table[0])
     if options.size != "quick":
         big_targets, big = members(8, options.pick(100_000, 100_000, 500))
