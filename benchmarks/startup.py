@@ -100,14 +100,20 @@ def lines(options: Options) -> Iterator[Line]:
         yield line("push features_lr --profile small", "already", 0.5, workspace)
 
 
-def prepared_workspace(folder: Path, environment: dict[str, str]) -> Path:
-    """A workspace with a drawn competition on the local Kaggle and one complete, pulled run."""
+def new_workspace(folder: Path) -> Path:
+    """A workspace with this checkout's kernels and nothing else."""
     workspace = folder / "workspace"
     workspace.mkdir()
     shutil.copytree(
         ROOT / "kernels", workspace / "kernels", ignore=shutil.ignore_patterns("__pycache__")
     )
     shutil.copy(ROOT / "pyproject.toml", workspace)
+    return workspace
+
+
+def prepared_workspace(folder: Path, environment: dict[str, str]) -> Path:
+    """A workspace with a drawn competition on the local Kaggle and one complete, pulled run."""
+    workspace = new_workspace(folder)
     drawn = draw_competition(folder / "drawn", n_unlabelled=12, n_labelled=48, n_test=24, size=96)
     added = f"local competition add {drawn.data_folder} --solution {drawn.solution_csv}"
     for arguments in (
