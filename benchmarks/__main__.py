@@ -14,7 +14,9 @@ from typing import Any
 
 from benchmarks.racing import ROOT, Line, Same, option_parser, table, write_results
 
-TOPICS = ("startup", "features", "pairs", "gradcam")
+TOPICS = (
+    "startup", "features", "pairs", "images", "gradcam", "training", "blending", "packaging", "loop",
+)  # fmt: skip
 
 
 def line_from(record: dict[str, Any]) -> Line:

@@ -4,15 +4,24 @@ Ratios are not looked at: a test machine is busy. The targets are measured by ``
 """
 
 import json
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks import features, pairs
+from benchmarks import blending, features, loop, packaging, pairs, training
+from benchmarks.__main__ import TOPICS as ALL_TOPICS
 from benchmarks.racing import Line, Options, Same, array_gap, equal, finish, line_of, race, table
+from harness.ledger import Ledger
+from harness.records import Handle, Run, RunSpec, RunState
 
-TOPICS = {"features": features.lines, "pairs": pairs.lines}
+TOPICS = {
+    "blending": blending.lines,
+    "features": features.lines,
+    "packaging": packaging.lines,
+    "pairs": pairs.lines,
+}
 
 
 SAME = Same(0.0, 0.0)
@@ -28,6 +37,73 @@ def test_both_give_the_same_answer(topic: str) -> None:
     assert len(lines) >= 4
     assert [line.item for line in lines if not line.same.holds] == []
     assert all(line.ours > 0 and line.peer > 0 for line in lines)
+
+
+def test_reading_and_augmentation_show_the_same_films() -> None:
+    images = pytest.importorskip("benchmarks.images")  # torchvision
+    lines = list(images.lines(Options("tiny")))
+    assert len(lines) == 7
+    assert [line.item for line in lines if not line.same.holds] == []
+
+
+@pytest.mark.parametrize(
+    ("peer", "ours", "tolerance"),
+    [
+        ("simsiam lightly", "simsiam same maths", 1e-4),
+        ("simsiam lightly", "simsiam ours", 1e-3),
+        ("fit plain", "fit ours", 1e-3),
+        ("tta plain", "tta ours", 0.02),
+    ],
+)
+def test_a_variant_of_training_computes_what_its_peer_does(
+    peer: str, ours: str, tolerance: float
+) -> None:
+    pytest.importorskip("timm")
+    if "lightly" in peer:
+        pytest.importorskip("lightly")  # make bench installs it
+    sizes = training.sizes_of(Options("tiny"))
+    answers = [training.VARIANTS[name](sizes)["answer"] for name in (ours, peer)]
+    assert array_gap(*answers, tolerance).holds
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("topic", ["loop", "startup", "training"])
+def test_topics_that_start_processes_give_the_same_answer(topic: str) -> None:
+    pytest.importorskip("lightly")
+    lines = list(import_module(f"benchmarks.{topic}").lines(Options("tiny")))
+    assert [line.item for line in lines if not line.same.holds] == []
+
+
+def test_every_topic_is_a_module_with_lines() -> None:
+    for topic in ALL_TOPICS:
+        assert callable(getattr(pytest.importorskip(f"benchmarks.{topic}"), "lines", None))
+
+
+def test_copied_runs_fill_a_ledger(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / ".harness" / "ledger.sqlite3")
+    ledger.add_run(
+        Run(
+            run_id="",
+            remote="local",
+            spec=RunSpec("features_lr", profile="small"),
+            competition="c",
+            kernel=Handle("me", "features-lr"),
+            digest="d",
+            script_sha256="s",
+            commit=None,
+            dirty=False,
+            datasets={},
+            created_at="2026-01-01T00:00:00.000Z",
+            state=RunState.COMPLETE,
+        )
+    )
+    ledger.close()
+    loop.fill_ledger(tmp_path, 5)
+    loop.fill_ledger(tmp_path, 5)
+    ledger = Ledger(tmp_path / ".harness" / "ledger.sqlite3")
+    runs = ledger.runs()
+    ledger.close()
+    assert len(runs) == len({run.digest for run in runs}) == len({run.kernel for run in runs}) == 5
 
 
 def test_a_missed_target_is_told_by_the_exit_code(tmp_path: Path) -> None:
