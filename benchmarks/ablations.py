@@ -183,7 +183,7 @@ def main() -> None:
         with log.open("w") as handle:
             # Allocator settings must be there when the interpreter starts: kernels/blocks/entry.py.
             done = subprocess.run(
-                command, stdout=handle, stderr=handle, env=os.environ | allocator(), check=False
+                command, stdout=handle, stderr=handle, env=os.environ | start_variables(), check=False
             )
         if done.returncode:
             raise SystemExit(f"{arm.name} failed; its log: {log}")
@@ -192,10 +192,10 @@ def main() -> None:
     (options.out / f"ablations-seed{options.seed}.json").write_text(json.dumps(rows, indent=2))
 
 
-def allocator() -> dict[str, str]:
-    from kernels.blocks.entry import ALLOCATOR_VARIABLES
+def start_variables() -> dict[str, str]:
+    from kernels.blocks.entry import START_VARIABLES
 
-    return ALLOCATOR_VARIABLES
+    return START_VARIABLES
 
 
 def folder_of(name: str, options: argparse.Namespace) -> Path:

@@ -2,10 +2,9 @@
 
     python -m benchmarks.training [--quick]
 
-A process each, since the heap's history decides how often pages fault; processor time of all threads,
-page faults included, since on a shared machine wall time says more about the others. Random weights from
-one seed. The peer has glibc's own allocator settings and films that are ready in memory; ours is the
-pipelines' functions, views drawn while it trains, with the settings that a kernel script gives itself
+A process each, since the heap's history decides how often pages fault. Random weights from one seed. The
+peer has the defaults of glibc and OpenMP and films that are ready in memory; ours is the pipelines'
+functions, views drawn while it trains, with the settings that a kernel script gives itself
 (blocks/entry.py).
 """
 
@@ -27,7 +26,7 @@ import numpy as np
 
 from benchmarks.films import drawn_films, jpeg_files
 from benchmarks.racing import Line, Options, Same, array_gap, line_of, run_benchmark, run_python
-from kernels.blocks.entry import ALLOCATOR_VARIABLES
+from kernels.blocks.entry import START_VARIABLES
 from kernels.config import AugmentConfig, HeadConfig, OptimConfig, SimSiamConfig, TrainConfig
 
 LABELLED = 878  # rows, epochs and views of the write-up's fine-tuning with a frozen backbone
@@ -122,7 +121,7 @@ def our_simsiam(sizes: dict[str, Any], channels_last: bool) -> dict[str, Any]:
     ended: list[float] = []
 
     def probe() -> dict[str, float]:
-        ended.append(time.process_time())
+        ended.append(time.perf_counter())
         return {}
 
     history = pretrain(model, films, partners, config, compute, 0, probe)
@@ -176,9 +175,9 @@ def peer_simsiam(sizes: dict[str, Any]) -> dict[str, Any]:
 
     losses, seconds = [], []
     for batches in epochs:
-        started = time.process_time()
+        started = time.perf_counter()
         losses.append(float(np.mean([step(*batch) for batch in batches])))
-        seconds.append(time.process_time() - started)
+        seconds.append(time.perf_counter() - started)
     return {"seconds": seconds[-1] / sizes["steps"], "answer": losses}
 
 
@@ -208,7 +207,7 @@ def our_fit(sizes: dict[str, Any]) -> dict[str, Any]:
     ended: list[float] = []
 
     def validate(_: Any) -> float:
-        ended.append(time.process_time())
+        ended.append(time.perf_counter())
         return 0.5
 
     history = fit_model(
@@ -263,9 +262,9 @@ def peer_fit(sizes: dict[str, Any]) -> dict[str, Any]:
 
     losses, seconds = [], []
     for _ in range(2):
-        started = time.process_time()
+        started = time.perf_counter()
         losses.append(float(np.mean([step(*batch) for batch in batches])))
-        seconds.append(time.process_time() - started)
+        seconds.append(time.perf_counter() - started)
     return {"seconds": seconds[-1] / sizes["steps"], "answer": losses}
 
 
@@ -290,15 +289,15 @@ def our_frozen(sizes: dict[str, Any]) -> dict[str, Any]:
         )
 
     encode(films[: sizes["batch"]])
-    started = time.process_time()
+    started = time.perf_counter()
     views = encode(films)
-    one_pass = (time.process_time() - started) / 2 * LABELLED / len(films)
+    one_pass = (time.perf_counter() - started) / 2 * LABELLED / len(films)
     table = np.resize(views, (VIEWS, LABELLED, views.shape[2]))
     labels = (np.arange(LABELLED) % 2 == 0).astype(int)[:, np.newaxis]
     ended: list[float] = []
 
     def score(*_: np.ndarray) -> float:
-        ended.append(time.process_time())
+        ended.append(time.perf_counter())
         return 0.5
 
     torch.manual_seed(0)
@@ -334,10 +333,10 @@ def peer_frozen(sizes: dict[str, Any]) -> dict[str, Any]:
         return features
 
     first = step(batches[0])
-    started = time.process_time()
+    started = time.perf_counter()
     for batch in batches:
         step(batch)
-    seconds = (time.process_time() - started) * LABELLED / len(films)
+    seconds = (time.perf_counter() - started) * LABELLED / len(films)
     return {"seconds": seconds, "answer": first[:2].tolist()}
 
 
@@ -396,9 +395,9 @@ def from_files(sizes: dict[str, Any], predict: Callable[[list[str]], np.ndarray]
     """Predictions for drawn JPEGs, after a first batch."""
     with jpeg_files(sizes["rows"], sizes["film"] * 4 // 5, sizes["film"]) as paths:
         predict(paths[: sizes["batch"]])
-        started = time.process_time()
+        started = time.perf_counter()
         probs = predict(paths)
-        return {"seconds": time.process_time() - started, "answer": probs[:, 0].tolist()}
+        return {"seconds": time.perf_counter() - started, "answer": probs[:, 0].tolist()}
 
 
 VARIANTS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
@@ -428,7 +427,7 @@ def measure(name: str, sizes: dict[str, Any]) -> dict[str, Any]:
 
 def in_process(name: str, sizes: dict[str, Any]) -> dict[str, Any]:
     """One variant in a fresh process with the allocator settings of its side."""
-    environment = {} if name in PEERS else dict(ALLOCATOR_VARIABLES)
+    environment = {} if name in PEERS else dict(START_VARIABLES)
     arguments = ["-m", "benchmarks.training", "--variant", name, "--sizes", json.dumps(sizes)]
     found: dict[str, Any] = json.loads(run_python(arguments, environment))
     return found
@@ -463,7 +462,7 @@ def alternated(names: tuple[str, ...], options: Options) -> Rounds:
 
 def lines(options: Options) -> Iterator[Line]:
     """Every line; see the module."""
-    for name in ALLOCATOR_VARIABLES:  # the caller's must not reach the peers
+    for name in START_VARIABLES:  # the caller's must not reach the peers
         os.environ.pop(name, None)
     yield from simsiam(options)
     yield from fine_tuning(options)
@@ -487,7 +486,6 @@ def simsiam(options: Options) -> Iterator[Line]:
             same=rounds.same(ours, peer, tolerance),
             peer_name="lightly, plain loop",
             target=target,
-            clock="cpu",
             note="ours draws its views meanwhile",
         )
     yield line_of(
@@ -511,7 +509,6 @@ def fine_tuning(options: Options) -> Iterator[Line]:
         same=same,
         peer_name="timm, plain loop",
         target=1.8,
-        clock="cpu",
     )
     yield line_of(
         "peak memory of that process",
@@ -538,7 +535,6 @@ def frozen(options: Options) -> Iterator[Line]:
         same=same,
         peer_name=f"the backbone in every epoch ({sizes['rows']} rows, scaled)",
         target=100.0,
-        clock="cpu",
     )
     yield line_of(
         f"frozen backbone, {EPOCHS} epochs with {VIEWS} cached views",
@@ -549,7 +545,6 @@ def frozen(options: Options) -> Iterator[Line]:
         same=same,
         peer_name="the backbone in every epoch",
         target=4.0,
-        clock="cpu",
         note="computed from the measured passes and epochs",
     )
 
@@ -564,7 +559,6 @@ def prediction(options: Options) -> Iterator[Line]:
         same=rounds.same("tta ours", "tta plain", 0.02),
         peer_name="PIL, torchvision and timm, a loader for each view",
         target=None,
-        clock="cpu",
         note="probabilities of random weights",
     )
 

@@ -1,5 +1,6 @@
 """Options and fixtures for all tests."""
 
+import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,9 @@ settings.load_profile("house")
 # A job started in the background ignores Ctrl-C, and so would every command that a test starts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Two workers on two cores: threads of torch that spin while they wait make a step several times as long.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 GOLDEN_FOLDER = Path(__file__).parent / "golden"
 
