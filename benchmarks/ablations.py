@@ -183,7 +183,11 @@ def main() -> None:
         with log.open("w") as handle:
             # Allocator settings must be there when the interpreter starts: kernels/blocks/entry.py.
             done = subprocess.run(
-                command, stdout=handle, stderr=handle, env=os.environ | start_variables(), check=False
+                command,
+                stdout=handle,
+                stderr=handle,
+                env=os.environ | start_variables(),
+                check=False,
             )
         if done.returncode:
             raise SystemExit(f"{arm.name} failed; its log: {log}")

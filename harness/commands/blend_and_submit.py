@@ -5,6 +5,7 @@ was sent but not answered is looked up by the nonce in its message before anythi
 """
 
 import hashlib
+import json
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -215,6 +216,11 @@ def _blend_and_submit(
             bench.progress(f"this file was submitted already (reference {known.ref})")
     submission = wait_for_score(bench, known)
     write_json(record_path, {**record, "submission": to_json(submission)})
+    # The same bytes may have gone in under the name of an earlier day.
+    sent_as = submission.csv.with_suffix(".json")
+    if sent_as != record_path and sent_as.is_file():
+        earlier = json.loads(sent_as.read_text("utf-8"))
+        write_json(sent_as, {**earlier, "submission": to_json(submission)})
     return BlendAndSubmitResult(
         blend,
         csv,

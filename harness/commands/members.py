@@ -1,12 +1,13 @@
 """Choosing and reading members: pulled runs and imported predictions, lined up in one table."""
 
+import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.blending import eligible_runs
-from harness.errors import BlendError, ConfigError, ContractError
+from harness.errors import BlendError, ConfigError, ContractError, RemoteUnavailable
 from harness.members import MemberTable, TableBuilder
 from harness.outputs import RunOutputs, read_outputs, read_table
 from harness.provenance import Source
@@ -120,12 +121,31 @@ def sample_path(bench: Workbench, slug: str) -> Path:
 
 
 def sample_submission(bench: Workbench, competition: Competition) -> Path:
-    """The competition's sample submission, fetched once."""
+    """The competition's sample submission, fetched once.
+
+    Raises:
+        RemoteUnavailable: What came has another header than this competition's.
+    """
     path = sample_path(bench, competition.slug)
-    if not path.is_file():
+    if not _has_column(path, competition.id_column):
         with bench.locked(f"sample-{competition.slug}"):
             bench.remote.competition_file(competition.slug, SAMPLE_FILE, path)
+        if not _has_column(path, competition.id_column):
+            raise RemoteUnavailable(
+                f"{SAMPLE_FILE} of {competition.slug} came without a column {competition.id_column!r}.",
+                "Run the same command again, which fetches it anew; look at the names in the competition's "
+                "file if it stays so.",
+            )
     return path
+
+
+def _has_column(path: Path, name: str) -> bool:
+    """Whether there is a table with such a column: nothing else vouches for a competition's file."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as handle:
+            return name in next(csv.reader(handle), [])
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return False
 
 
 def import_folder(bench: Workbench, competition: str, name: str) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 from harness.errors import ConfigError, ContractError, HarnessError
 from harness.package import ABOUT, CODE_SLUG, Packer, disk_error, packer_for
 from harness.publishing import publish_dataset
-from harness.records import DatasetBuild, Run, RunState, slugify, to_json
+from harness.records import DatasetBuild, PackedFile, Run, RunState, slugify, to_json
 from harness.registry import did_you_mean
 from harness.workbench import Workbench
 from kernels.config import weights_slug
@@ -55,22 +55,22 @@ def package(
     )
     results = []
     for slug in dict.fromkeys([*pinned, *slugs]):
-        try:
-            build = packer.code() if slug == CODE_SLUG else packer.folder(slug)
-        except HarnessError as error:
-            results.append(PackageResult(slug, None, "refused", error=error))
-            continue
+        with bench.locked(f"package-{slug}"):
+            results.append(_package_one(bench, packer, slug, publish))
+    return results
+
+
+def _package_one(bench: Workbench, packer: Packer, slug: str, publish: bool) -> PackageResult:
+    build = None
+    try:
+        build = packer.code() if slug == CODE_SLUG else packer.folder(slug)
         if not publish:
             state, version = known_state(bench, build)
-            results.append(PackageResult(slug, build, state, version))
-            continue
-        try:
-            done = publish_dataset(bench, build)
-        except HarnessError as error:
-            results.append(PackageResult(slug, build, "refused", error=error))
-        else:
-            results.append(PackageResult(slug, build, done.state, done.version, done.sent))
-    return results
+            return PackageResult(slug, build, state, version)
+        done = publish_dataset(bench, build)
+    except HarnessError as error:
+        return PackageResult(slug, build, "refused", error=error)
+    return PackageResult(slug, build, done.state, done.version, done.sent)
 
 
 def known_state(bench: Workbench, build: DatasetBuild) -> tuple[str, int | None]:
@@ -125,25 +125,33 @@ def pin_run(bench: Workbench, run_id: str) -> str:
     if not any(file.path != METRICS_FILE for file, _ in wanted):
         raise ConfigError(f"{run_id} wrote no checkpoints.", "See what it wrote: harness runs")
     slug = slugify(f"checkpoints-{run_id}")
-    folder = bench.settings.datasets_folder / slug
+    with bench.locked(f"package-{slug}"):
+        _copy_checkpoints(bench, run, wanted, bench.settings.datasets_folder / slug)
+    return slug
+
+
+def _copy_checkpoints(
+    bench: Workbench, run: Run, wanted: Sequence[tuple[PackedFile, bool]], folder: Path
+) -> None:
     try:
         for file, _ in wanted:
             source = bench.outputs_folder(run) / file.path
             if not source.is_file():
                 raise ContractError(
-                    f"{run_id}: {file.path} is not on this disk.",
-                    f"Fetch it with: harness pull {run_id} --checkpoints",
+                    f"{run.run_id}: {file.path} is not on this disk.",
+                    f"Fetch it with: harness pull {run.run_id} --checkpoints",
                 )
             if source.stat().st_size != file.size or sha256_file(source) != file.sha256:
                 raise ContractError(
-                    f"{run_id}: {file.path} is not what the run wrote.",
-                    f"Fetch it again: harness pull {run_id} --checkpoints",
+                    f"{run.run_id}: {file.path} is not what the run wrote.",
+                    f"Fetch it again: harness pull {run.run_id} --checkpoints",
                 )
             _link_or_copy(source, folder / file.path)
-        write_json(folder / ABOUT, {"about": f"Checkpoints of run {run_id}.", "producer": _of(run)})
+        write_json(
+            folder / ABOUT, {"about": f"Checkpoints of run {run.run_id}.", "producer": _of(run)}
+        )
     except OSError as error:
         raise disk_error(folder, error) from error
-    return slug
 
 
 def _of(run: Run) -> dict[str, object]:

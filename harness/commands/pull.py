@@ -58,6 +58,7 @@ def pull(bench: Workbench, runs: Sequence[Run], checkpoints: bool = False) -> li
 
 
 def _pull_one(bench: Workbench, run: Run, checkpoints: bool) -> PullResult:
+    told = run.state
     if run.pulled_at is None:
         run = confirm_state(bench, run)
     if not run.state.is_final:
@@ -76,8 +77,13 @@ def _pull_one(bench: Workbench, run: Run, checkpoints: bool) -> PullResult:
     if run.state is not RunState.COMPLETE:
         # The service's own words are often general; the log has the reason.
         cause = find_cause(run.state, run.failure, log)
+        # Two answers that contradict each other settle nothing: the next pull asks once more.
+        settled = run.state is told or not told.is_final
         bench.ledger.update_run(
-            run.run_id, pulled_at=utc_now(), failure=cause.reason, failure_kind=cause.kind
+            run.run_id,
+            pulled_at=utc_now() if settled else None,
+            failure=cause.reason,
+            failure_kind=cause.kind,
         )
         raise RunFailed(failure_text(run, log, cause), f"{cause.next_step} Log: {log_path}")
     urls = safe_listing(run, listing)

@@ -25,7 +25,7 @@ from harness.errors import ConfigError, HarnessError, PushRejected
 from harness.failures import FailureKind, find_cause
 from harness.ledger import utc_now
 from harness.notebooks import source_sha256
-from harness.package import packer_for, weights_file, wheels_slug
+from harness.package import CODE_SLUG, packer_for, weights_file, wheels_slug
 from harness.publishing import publish_dataset
 from harness.records import DatasetBuild, KernelBuild, QueuedSpec, Run, RunSpec, RunState
 from harness.registry import load_competition, load_strategies, load_strategy
@@ -242,7 +242,7 @@ def push_or_queue(
 def publish_code(bench: Workbench) -> None:
     """Publish the record of what was rendered. No script reads it, so its failure is only told."""
     try:
-        with bench.locked("code"):
+        with bench.locked(f"package-{CODE_SLUG}"):
             publish_dataset(bench, packer_for(bench.settings).code(), wait=False)
     except HarnessError as error:
         bench.progress(f"note: the code dataset was not published: {error}")

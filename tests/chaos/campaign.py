@@ -495,6 +495,8 @@ def enumerated(campaign: Campaign, kind: str, stride: int, offset: int) -> Itera
 
 
 _SAVE = "kernels.KernelsApiService/SaveKernel"
+_STATUS = "kernels.KernelsApiService/GetKernelSessionStatus"
+_SUBMIT = "competitions.CompetitionApiService/CreateSubmission"
 _LIST = "kernels.KernelsApiService/ListKernelSessionOutput"
 _NO_NUMBER = {"body": {"versionNumber": 0, "versionNumberNullable": 0}}
 _NO_REFERENCE = {"body": {"ref": 0}}
@@ -534,6 +536,22 @@ REGRESSIONS = (
     (
         "a damaged sample submission was kept for good",
         Schedule(272, "import", faults=(("corrupt", "*/*", {"at": 0}, 2, 0),)),
+    ),
+    (
+        "a sample submission that was damaged twice in the same way was kept for good",
+        Schedule(569, "submit", faults=(("corrupt", "*/*", {"at": 0}, 3, 1),)),
+    ),
+    (
+        "a run that was complete, then said to have failed, was not asked about again",
+        Schedule(534, "pull", faults=(("answer", _STATUS, {"body": {"status": "ERROR"}}, 1, 0),)),
+    ),
+    (
+        "a file that went in under an earlier day's name had no word of it in its record",
+        Schedule(544, "submit", faults=(("patch", _SUBMIT, {"body": {"ref": 0}}, 3, 0),), injection=Injection("clock", 2, size=-34560000)),
+    ),
+    (
+        "two packagings at once wrote the code's copy under each other's hands",
+        Schedule(520, "package", twin=True),
     ),
     (
         "a clock that was put back kept a submission waiting for its score",
