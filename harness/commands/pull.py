@@ -6,11 +6,14 @@ ledger says how far it came, and its state stays where it can be mounted.
 """
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from harness.commands.settling import confirm_state, restore_script
-from harness.durable import write_text
+from harness.durable import settle, write_text
 from harness.errors import ContractError, HarnessError, RunFailed
 from harness.failures import Cause, find_cause
 from harness.ledger import utc_now
@@ -92,13 +95,7 @@ def _pull_one(bench: Workbench, run: Run, checkpoints: bool) -> PullResult:
         raise ContractError(
             f"Run {run.run_id} is complete but wrote no {MANIFEST_FILE}.", f"Log: {log_path}"
         )
-    bench.remote.fetch(urls[MANIFEST_FILE], folder / MANIFEST_FILE)
-    try:
-        manifest = read_manifest(folder, run.run_id, run.script_sha256)
-    except ContractError:
-        # Nothing vouches for the manifest itself: it may have been damaged on the way.
-        bench.remote.fetch(urls[MANIFEST_FILE], folder / MANIFEST_FILE)
-        manifest = read_manifest(folder, run.run_id, run.script_sha256)
+    manifest = fetch_manifest(bench, run, urls[MANIFEST_FILE], folder)
     files = manifest_files(manifest)
     count = size = 0
     for file in files:
@@ -140,6 +137,28 @@ def _pull_one(bench: Workbench, run: Run, checkpoints: bool) -> PullResult:
         seconds=outputs.metrics.get("seconds"),
     )
     return PullResult(run, count, size)
+
+
+def fetch_manifest(bench: Workbench, run: Run, url: str, folder: Path) -> dict[str, Any]:
+    """The manifest of a run's outputs, checked before it takes the place of one that is here.
+
+    Raises:
+        ContractError: See read_manifest; what is here stays as it was.
+    """
+    draft = folder.with_name(f"{folder.name}.incoming")
+    try:
+        bench.remote.fetch(url, draft / MANIFEST_FILE)
+        try:
+            manifest = read_manifest(draft, run.run_id, run.script_sha256)
+        except ContractError:
+            # Nothing vouches for the manifest itself: it may have been damaged on the way.
+            bench.remote.fetch(url, draft / MANIFEST_FILE)
+            manifest = read_manifest(draft, run.run_id, run.script_sha256)
+        folder.mkdir(parents=True, exist_ok=True)
+        settle(draft / MANIFEST_FILE, folder / MANIFEST_FILE)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return manifest
 
 
 def list_outputs(bench: Workbench, run: Run, checkpoints: bool) -> OutputListing | None:

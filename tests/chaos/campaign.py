@@ -423,7 +423,11 @@ class Campaign:
             if not run["pulled_at"]:
                 yield f"{run['run_id']} was not pulled"
                 continue
-            manifest = json.loads((here / "outputs" / "manifest.json").read_text())
+            try:
+                manifest = json.loads((here / "outputs" / "manifest.json").read_text())
+            except (OSError, ValueError) as error:
+                yield f"manifest.json of {run['run_id']}: {error}"
+                continue
             claims = {row["path"]: row for row in outputs if row["run_id"] == run["run_id"]}
             for entry in [*manifest["files"], {"path": "manifest.json"}]:
                 path = here / "outputs" / entry["path"]
@@ -536,6 +540,10 @@ REGRESSIONS = (
     (
         "a damaged sample submission was kept for good",
         Schedule(272, "import", faults=(("corrupt", "*/*", {"at": 0}, 2, 0),)),
+    ),
+    (
+        "a manifest that came damaged replaced the good one that another pull had fetched",
+        Schedule(865, "pull", faults=(("corrupt", "GET /files", {"at": 331}, 2, 4),), twin=True),
     ),
     (
         "a sample submission that was damaged twice in the same way was kept for good",
