@@ -55,8 +55,9 @@ def _settings(state: Path | None) -> "Where":
     show_default=True,
     help="Another address than loopback lets others in, with the token that is printed.",
 )
+@click.option("--json", "as_json", is_flag=True, help="Print address and state as a line of JSON.")
 @state_option
-def local_serve(port: int, host: str, state: Path | None) -> None:
+def local_serve(port: int, host: str, as_json: bool, state: Path | None) -> None:
     """Run the local Kaggle in the foreground until Ctrl-C. Its page for people is at the address.
 
     \b
@@ -65,6 +66,7 @@ def local_serve(port: int, host: str, state: Path | None) -> None:
       harness local serve --port 8765
       harness local serve --state /tmp/kaggle --host 0.0.0.0
     """
+    import json
     import signal
     import threading
 
@@ -82,9 +84,15 @@ def local_serve(port: int, host: str, state: Path | None) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     try:
-        click.echo(f"Local Kaggle at {server.url}  (state: {settings.local_folder})")
-        if not is_loopback(host):
-            click.echo(f"Others reach it too, with the token {server.state.key_for({})}")
+        token = None if is_loopback(host) else server.state.key_for({})
+        if as_json:
+            about = {"url": server.url, "state": str(settings.local_folder), "token": token}
+            click.echo(json.dumps(about))  # one line, so that a program may read on while it runs
+        else:
+            click.echo(f"Local Kaggle at {server.url}  (state: {settings.local_folder})")
+            if token:
+                click.echo(f"Others reach it too, with the token {token}")
+        if token:
             click.echo("Kernels run programs on this machine: give the token only to whom you trust.", err=True)  # fmt: skip
         click.echo(
             'For the kaggle client, in another terminal: eval "$(harness local env)"', err=True

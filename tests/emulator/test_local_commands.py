@@ -175,6 +175,23 @@ def test_serving_to_others_prints_the_token_they_need(tmp_path: Path):
         process.stdout.close()
 
 
+def test_a_program_reads_the_address_from_one_line(tmp_path: Path):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "harness", "local", "serve", "--state", "state", "--json"],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        about = json.loads(process.stdout.readline())
+        assert requests.get(about["url"], timeout=20).status_code == 200
+        assert (Path(about["state"]).is_dir(), about["token"]) == (True, None)
+    finally:
+        process.terminate()
+        process.wait(20)
+        process.stdout.close()
+
+
 def test_help_is_light():
     code = (
         "import sys; from harness.cli import main\n"
