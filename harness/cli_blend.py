@@ -4,6 +4,7 @@ Imports are inside the commands, so that ``harness --help`` loads neither numpy,
 """
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -522,9 +523,12 @@ def why(file: str, every: bool, remote: str | None, profile: str | None, as_json
         print_chain(result.record)
         click.echo()
         print_checks(result.checks, every)
-        counts = {name: sum(c.status == name for c in result.checks) for name in ("ok", "open")}
-        bad = len(result.checks) - sum(counts.values())
-        click.echo(f"{counts['ok']} verified, {counts['open']} cannot be checked here, {bad} wrong")
+        counts = Counter(check.status for check in result.checks)
+        wrong = counts.total() - counts["ok"] - counts["open"] - counts["missing"]
+        click.echo(
+            f"{counts['ok']} verified, {counts['open']} cannot be checked here, "
+            f"{counts['missing']} missing, {wrong} wrong"
+        )
     if not result.is_sound:
         raise SystemExit(1)
 
