@@ -131,17 +131,7 @@ def hashing(options: Options, scratch: Path) -> Iterator[Line]:
         rounds=rounds,
         floor=lambda: walk_everything(tree),
     )
-    look(tree, index)
-    yield race(
-        f"h1 nothing changed, {count:,} files",
-        lambda: look(tree, index),
-        lambda: hash_everything(tree),
-        same=lambda *_: same_digests(tree, index),
-        peer_name="SHA-256 of every file",
-        target=3.0,
-        rounds=rounds,
-        floor=lambda: walk_everything(tree),
-    )
+    yield nothing_changed(f"{count:,} files", tree, index, 3.0, rounds)
     grown, grown_index = scratch / "grown", scratch / "grown.json"
     write_films(grown, many)
     grow_old()
@@ -162,14 +152,20 @@ def hashing(options: Options, scratch: Path) -> Iterator[Line]:
     size = options.pick(CHECKPOINT_BYTES, CHECKPOINT_BYTES // 4, 1_000_000)
     write_random(tree / "checkpoint.bin", size)
     grow_old()
+    what = f"{count:,} files and a {size / 1e6:.0f} MB checkpoint"
+    yield nothing_changed(what, tree, index, 8.0, rounds)
+
+
+def nothing_changed(what: str, tree: Path, index: Path, target: float, rounds: int) -> Line:
+    """A look at a tree whose index is up to date."""
     look(tree, index)
-    yield race(
-        f"h1 nothing changed, {count:,} files and a {size / 1e6:.0f} MB checkpoint",
+    return race(
+        f"h1 nothing changed, {what}",
         lambda: look(tree, index),
         lambda: hash_everything(tree),
         same=lambda *_: same_digests(tree, index),
         peer_name="SHA-256 of every file",
-        target=8.0,
+        target=target,
         rounds=rounds,
         floor=lambda: walk_everything(tree),
     )

@@ -449,6 +449,17 @@ class Rounds:
         answers = [self.found[name][0]["answer"] for name in (ours, peer)]
         return array_gap(*answers, tolerance)
 
+    def memory(self, ours: str, peer: str, peer_name: str, tolerance: float) -> Line:
+        """Peak memory of both processes."""
+        return line_of(
+            "peak memory of that process",
+            self.pairs(ours, peer, "peak_mb"),
+            same=self.same(ours, peer, tolerance),
+            peer_name=peer_name,
+            target=None,
+            unit="MB",
+        )
+
 
 def alternated(names: tuple[str, ...], options: Options) -> Rounds:
     """Every variant once a round, the order reversed in every other round."""
@@ -488,36 +499,21 @@ def simsiam(options: Options) -> Iterator[Line]:
             target=target,
             note="ours draws its views meanwhile",
         )
-    yield line_of(
-        "peak memory of that process",
-        rounds.pairs("simsiam ours", peer, "peak_mb"),
-        same=rounds.same("simsiam ours", peer, 1e-3),
-        peer_name="lightly, plain loop",
-        target=None,
-        unit="MB",
-    )
+    yield rounds.memory("simsiam ours", peer, "lightly, plain loop", 1e-3)
 
 
 def fine_tuning(options: Options) -> Iterator[Line]:
     """A step of a whole classifier."""
     sizes = sizes_of(options)
     rounds = alternated(("fit plain", "fit ours"), options)
-    same = rounds.same("fit ours", "fit plain", 1e-3)
     yield line_of(
         f"fine-tuning step, {sizes['backbone']}, {sizes['size']} px, batch {sizes['batch']}",
         rounds.pairs("fit ours", "fit plain"),
-        same=same,
+        same=rounds.same("fit ours", "fit plain", 1e-3),
         peer_name="timm, plain loop",
         target=1.8,
     )
-    yield line_of(
-        "peak memory of that process",
-        rounds.pairs("fit ours", "fit plain", "peak_mb"),
-        same=same,
-        peer_name="timm, plain loop",
-        target=None,
-        unit="MB",
-    )
+    yield rounds.memory("fit ours", "fit plain", "timm, plain loop", 1e-3)
 
 
 def frozen(options: Options) -> Iterator[Line]:

@@ -74,7 +74,8 @@ def library_versions() -> dict[str, str]:
 def tune_process(script: Path) -> None:
     """Start the interpreter again with settings that keep CPU training out of page faults and spinning.
 
-    What the environment says already stays. Only for a script run as a program on Linux, and once; a package run in place is left alone.
+    What the environment says already stays. Only for a script run as a program on Linux, and once; a
+    package run in place is left alone.
     """
     main_file = getattr(sys.modules.get("__main__"), "__file__", None)
     is_program = main_file is not None and Path(main_file).resolve() == script
