@@ -487,10 +487,12 @@ def points_of(campaign: Campaign, verb: str) -> list[str]:
     return labels
 
 
-def enumerated(campaign: Campaign, kind: str, stride: int, offset: int) -> Iterator[Schedule]:
-    """A kill at every write point of every command (every ``stride``-th from ``offset`` on)."""
+def enumerated(
+    campaign: Campaign, verbs: Sequence[str], kind: str, stride: int, offset: int
+) -> Iterator[Schedule]:
+    """A kill at every write point of these commands (every ``stride``-th from ``offset`` on)."""
     number = 0
-    for verb in VERBS:
+    for verb in verbs:
         labels = points_of(campaign, verb)
         for point in range(1, len(labels) + 1):
             number += 1
@@ -686,6 +688,12 @@ def main() -> None:
     parser.add_argument(
         "--kind", default="kill", choices=["kill", "interrupt", "full"], help="with --points"
     )
+    parser.add_argument(
+        "--verb",
+        choices=list(VERBS),
+        action="append",
+        help="with --points: this command's only; may be repeated",
+    )
     parser.add_argument("--stride", type=int, default=1, help="with --points: every n-th only")
     parser.add_argument("--offset", type=int, default=0, help="with --stride: from which on")
     parser.add_argument(
@@ -702,7 +710,9 @@ def main() -> None:
             if chosen.regressions:
                 yield from (schedule for _, schedule in REGRESSIONS)
             if chosen.points:
-                yield from enumerated(campaign, chosen.kind, chosen.stride, chosen.offset)
+                yield from enumerated(
+                    campaign, chosen.verb or list(VERBS), chosen.kind, chosen.stride, chosen.offset
+                )
             yield from map(draw_schedule, range(chosen.first, chosen.first + chosen.seeds))
 
         summary = run_campaign(schedules(), campaign, chosen.limit, chosen.verbose, not chosen.json)
