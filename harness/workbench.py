@@ -57,6 +57,14 @@ class Workbench:
             self._stack.callback(self._remote.close)
         return self._remote
 
+    def reconnect(self) -> None:
+        """Forget the connection: the next use makes a new one.
+
+        The local Kaggle may be served by somebody else by then, or by nobody but this command.
+        """
+        self._stack.close()
+        self._remote = None
+
     @property
     def owner(self) -> str:
         """The account that owns what this workspace publishes."""

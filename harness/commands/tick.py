@@ -19,7 +19,7 @@ from harness.commands.push import (
     publish_code,
     push_or_queue,
 )
-from harness.commands.watch import FIRST_WAIT_S, LONGEST_WAIT_S, OUTAGE_S, refresh
+from harness.commands.watch import FIRST_WAIT_S, LONGEST_WAIT_S, refresh, sit_out
 from harness.errors import HarnessError, PushRejected, RemoteUnavailable, RunFailed
 from harness.ledger import utc_now
 from harness.records import QueuedSpec, Run, RunSpec, RunState, to_json
@@ -126,10 +126,7 @@ def follow_ticks(
             report = tick(bench, told, given_up)
             answered = time.monotonic()
         except RemoteUnavailable as error:
-            if time.monotonic() - answered > OUTAGE_S:
-                raise
-            bench.progress(f"{error.message} Kernels run on; asking again in a minute.")
-            time.sleep(60.0)
+            sit_out(bench, error, answered)
             continue
         actions += report.actions
         for item in report.waiting:

@@ -16,7 +16,10 @@ from harness.render import configure
 from harness.workbench import Workbench
 
 FIRST_WAIT_S = 0.5
-OUTAGE_S = 1800.0
+# How long an unreachable service is sat out, and how often it is asked meanwhile. Nothing but a server of
+# its own stands between this command and the local Kaggle: no outage there lasts.
+OUTAGE_S = {"local": 60.0, "kaggle": 1800.0}
+OUTAGE_PAUSE_S = {"local": 1.0, "kaggle": 60.0}
 HEARTBEAT_S = 300.0
 VANISHED_LOOKS = 5
 LONGEST_SESSION_S = 13 * 3600.0  # the service ends sessions after 12 h
@@ -74,10 +77,25 @@ def refresh_patiently(
         try:
             return refresh(bench, runs, refused)
         except RemoteUnavailable as error:
-            if time.monotonic() - started > OUTAGE_S:
-                raise
-            bench.progress(f"{error.message} Kernels run on; asking again in a minute.")
-            time.sleep(60.0)
+            sit_out(bench, error, started)
+
+
+def sit_out(bench: Workbench, error: RemoteUnavailable, since: float) -> None:
+    """Wait a little for a service that does not answer, and connect to it anew.
+
+    Args:
+        since: time.monotonic() of its last answer.
+
+    Raises:
+        RemoteUnavailable: That was longer than OUTAGE_S ago.
+    """
+    remote = bench.settings.remote
+    if time.monotonic() - since > OUTAGE_S[remote]:
+        raise error
+    pause = OUTAGE_PAUSE_S[remote]
+    bench.progress(f"{error.message} Kernels run on; asking again in {pause:.0f} s.")
+    time.sleep(pause)
+    bench.reconnect()
 
 
 def follow(

@@ -7,6 +7,7 @@ import sys
 import time
 
 import pytest
+from e2e_tools import QUICK_PIPELINE
 
 from harness.emulator import State, faults
 
@@ -96,6 +97,41 @@ def test_ctrl_c_during_watch_says_what_goes_on(joined):
     assert "run the same command again" in errors
     assert "Traceback" not in errors
     assert joined.json("watch")[0]["state"] == "RUNNING"
+
+
+def test_a_watch_goes_on_by_itself_when_the_local_server_is_killed(joined, local_kaggle):
+    joined.add_strategy("dozer", f"import time\ntime.sleep(8)\n{QUICK_PIPELINE}")
+    serve = [sys.executable, "-m", "harness", "local", "serve"]
+    server = subprocess.Popen(
+        serve, cwd=joined.folder, env=joined.environment, stdout=subprocess.DEVNULL
+    )
+    wait_for((local_kaggle.folder / "server.json").is_file)
+    joined.run("push", "dozer", "--profile", "small")
+    watch = subprocess.Popen(
+        [sys.executable, "-m", "harness", "watch", "--follow"],
+        cwd=joined.folder,
+        env=joined.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert watch.stdout is not None
+    while "dozer" not in watch.stdout.readline():  # connected, and told of the run
+        assert watch.poll() is None
+    server.kill()
+    server.wait()
+    said, errors = watch.communicate(timeout=60)
+    assert watch.returncode == 0, errors
+    assert "dozer-small-1: complete" in said
+    assert "asking again in 1 s" in errors
+
+
+def wait_for(true, seconds: float = 30.0) -> None:
+    """Wait until a condition holds."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_a_lost_push_is_found_although_the_code_has_changed_since(joined, local_kaggle):

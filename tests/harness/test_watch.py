@@ -86,7 +86,7 @@ def test_a_kernel_that_never_ends_is_given_up_as_stuck_and_looked_at_again(bench
 def test_an_unreachable_service_is_sat_out_and_then_said_to_be_unreachable(bench, monkeypatch):
     queued(bench)
     bench._remote = Service(RunState.RUNNING, RemoteUnavailable("No answer."))
-    monkeypatch.setattr(watch, "OUTAGE_S", -1.0)
+    monkeypatch.setitem(watch.OUTAGE_S, bench.settings.remote, -1.0)
     with pytest.raises(RemoteUnavailable):
         watch.follow(bench, lambda run: None)
     (run,) = bench.ledger.runs()
