@@ -43,6 +43,8 @@ VERBS: dict[str, tuple[str, tuple[str, ...], int]] = {
     "import": ("pulled", ("import", "foreign"), 77),
     "tick": ("queued", ("tick", "--follow"), 606),
     "package": ("joined", ("package", "code", "--publish"), 502),
+    "chain": ("finished", ("push", "after_echo"), 172),
+    "publish": ("pulled", ("publish", "echo", "--to", "kaggle-models", "--license", "Apache 2.0", "--force"), 176),
 }  # fmt: skip
 # What of the service each command asks: faults elsewhere would hit nothing.
 CALLS = {
@@ -55,6 +57,8 @@ CALLS = {
     "import": ("*/*",),
     "tick": ("*/*", "PUT /upload", "GET /files", "kernels", "datasets"),
     "package": ("*/*", "PUT /upload", "GET /files", "datasets"),
+    "chain": ("*/*", "PUT /upload", "GET /files", "kernels", "datasets"),
+    "publish": ("*/*", "PUT /upload", "GET /files", "models"),
 }
 LOOP = (("push", "echo"), ("watch", "--follow"), ("pull",), ("blend-and-submit",))
 # How much of the loop each command has behind it.
@@ -69,6 +73,8 @@ AFTER = {
     # A push that was refused leaves the queue: what is refused would be refused again.
     "tick": 0,
     "package": 0,
+    "chain": 1,
+    "publish": 3,
 }
 LOST = "went away"  # the local Kaggle's word for a kernel whose machine was killed before it began
 GRACE = {0, 1, 130, -signal.SIGKILL, -signal.SIGINT}  # how a command in trouble may end
@@ -106,7 +112,7 @@ class Outcome:
 def draw_schedule(seed: int) -> Schedule:
     """The schedule of a seed."""
     draw = random.Random(seed)
-    verb = draw.choices(list(VERBS), weights=[1, 4, 2, 3, 2, 4, 1, 3, 1])[0]
+    verb = draw.choices(list(VERBS), weights=[1, 4, 2, 3, 2, 4, 1, 3, 1, 2, 1])[0]
     faults = tuple(
         (
             *draw_fault(draw, CALLS[verb]),
@@ -261,7 +267,10 @@ class Campaign:
         if schedule.verb == "competition":
             self.world.configure()
         end = len(LOOP) if self._submits(schedule) else len(LOOP) - 1
-        return LOOP[:end] if self._lost_kernels() else LOOP[AFTER[schedule.verb] : end]
+        if self._lost_kernels():
+            first = self.arguments("chain") if schedule.verb == "chain" else LOOP[0]
+            return (first, *LOOP[1:end])
+        return LOOP[AFTER[schedule.verb] : end]
 
     def _submits(self, schedule: Schedule) -> bool:
         return schedule.verb == "submit" or schedule.seed % 4 == 0
@@ -328,8 +337,9 @@ class Campaign:
 
     def _violations(self, outcome: Outcome) -> Iterator[str]:
         yield from self._databases()
-        yield from self._kernels()
+        yield from self._kernels(2 if outcome.schedule.verb == "chain" else 1)
         yield from self._datasets()
+        yield from self._models(int(outcome.schedule.verb == "publish"))
         yield from self._submissions(int(self._submits(outcome.schedule)))
         yield from self._files()
         yield from self._locks()
@@ -357,10 +367,17 @@ class Campaign:
                 if said != "ok":
                     yield f"{path.name}: {said}"
 
-    def _kernels(self) -> Iterator[str]:
+    def _versions(self, where: str = "") -> list[sqlite3.Row]:
+        """Kernel versions, each with OWNER/SLUG of its kernel."""
+        return self._rows(
+            "(SELECT v.*, k.owner || '/' || k.slug AS handle FROM kernel_versions v JOIN kernels k ON k.id = v.kernel)",
+            where,
+        )
+
+    def _kernels(self, wanted: int) -> Iterator[str]:
         remote = {
-            row["number"]: row
-            for row in self._rows("kernel_versions", "WHERE status != 'NEW_SCRIPT'")
+            (row["handle"], row["number"]): row
+            for row in self._versions("WHERE status != 'NEW_SCRIPT'")
         }
         with contextlib.closing(self._ledger()) as db:
             runs = db.execute("SELECT * FROM runs").fetchall()
@@ -369,17 +386,17 @@ class Campaign:
                 yield f"{run['run_id']} is still unconfirmed"
             if run["state"] in ("INTENT", "REJECTED"):
                 continue
-            found = remote.pop(run["version"], None)
+            found = remote.pop((run["kernel"], run["version"]), None)
             if found is None:
                 yield f"{run['run_id']} claims version {run['version']}, which is not there or twice claimed"
             elif hashlib.sha256(found["source"].encode()).hexdigest() != run["script_sha256"]:
                 yield f"{run['run_id']}: version {run['version']} holds another script"
             elif found["status"] != run["state"]:
                 yield f"{run['run_id']} is {run['state']} here and {found['status']} there"
-        yield from (f"version {number} is in no ledger" for number in remote)
-        good = [row for row in self._rows("kernel_versions") if LOST not in (row["failure"] or "")]
-        if len(good) != 1:
-            yield f"{len(good)} kernel versions for one intent"
+        yield from (f"version {number} of {handle} is in no ledger" for handle, number in remote)
+        good = [row["handle"] for row in self._versions() if LOST not in (row["failure"] or "")]
+        if len(good) != wanted or len(set(good)) != wanted:
+            yield f"{len(good)} kernel versions for {wanted} intent{'s' * (wanted > 1)}"
 
     def _datasets(self) -> Iterator[str]:
         for dataset in self._rows("datasets"):
@@ -389,6 +406,22 @@ class Campaign:
                 contents.append(tuple(sorted((row["path"], row["sha256"]) for row in files)))
             if len(set(contents)) != len(contents):
                 yield f"dataset {dataset['slug']}: {len(contents)} versions, {len(set(contents))} contents"
+
+    def _models(self, wanted: int) -> Iterator[str]:
+        versions = [row["id"] for row in self._rows("model_versions")]
+        if len(versions) != wanted:
+            yield f"{len(versions)} versions of a model, {wanted} intended"
+        for version in versions:
+            there = {
+                row["path"]: row["sha256"]
+                for row in self._rows("model_files", f"WHERE version = {version}")
+            }
+            here = {
+                path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+                for path in (self.world.state / "publications").glob("*/*")
+            }
+            if there != here:
+                yield f"the published model holds {sorted(there)}, not the files of {sorted(here)}"
 
     def _submissions(self, wanted: int) -> Iterator[str]:
         remote = {row["ref"]: row for row in self._rows("submissions")}
@@ -416,10 +449,15 @@ class Campaign:
         with contextlib.closing(self._ledger()) as db:
             runs = db.execute("SELECT * FROM runs WHERE state = 'COMPLETE'").fetchall()
             outputs = db.execute("SELECT * FROM outputs").fetchall()
-        sessions = {row["number"]: row["id"] for row in self._rows("kernel_versions")}
+        sessions = {(row["handle"], row["number"]): row["id"] for row in self._versions()}
         for run in runs:
             here = self.world.state / "runs" / run["run_id"]
-            there = self.world.kaggle / "runs" / f"{sessions[run['version']]:08d}" / "working"
+            there = (
+                self.world.kaggle
+                / "runs"
+                / f"{sessions[run['kernel'], run['version']]:08d}"
+                / "working"
+            )
             if not run["pulled_at"]:
                 yield f"{run['run_id']} was not pulled"
                 continue
@@ -692,7 +730,7 @@ def main() -> None:
         "--verb",
         choices=list(VERBS),
         action="append",
-        help="with --points: this command's only; may be repeated",
+        help="with --points or --seeds: schedules of this command only; may be repeated",
     )
     parser.add_argument("--stride", type=int, default=1, help="with --points: every n-th only")
     parser.add_argument("--offset", type=int, default=0, help="with --stride: from which on")
@@ -713,7 +751,8 @@ def main() -> None:
                 yield from enumerated(
                     campaign, chosen.verb or list(VERBS), chosen.kind, chosen.stride, chosen.offset
                 )
-            yield from map(draw_schedule, range(chosen.first, chosen.first + chosen.seeds))
+            drawn = map(draw_schedule, range(chosen.first, chosen.first + chosen.seeds))
+            yield from (item for item in drawn if not chosen.verb or item.verb in chosen.verb)
 
         summary = run_campaign(schedules(), campaign, chosen.limit, chosen.verbose, not chosen.json)
     if chosen.json:

@@ -74,4 +74,4 @@ def test_the_campaign_notices_what_it_is_there_to_notice(tmp_path):
         text=True,
         timeout=300,
     )
-    assert "2 kernel versions for one intent" in done.stdout, done.stderr[-2000:]
+    assert "2 kernel versions for 1 intent" in done.stdout, done.stderr[-2000:]

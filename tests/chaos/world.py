@@ -59,7 +59,7 @@ def run_kernel(pipeline, competition: Competition, read_tables, profiles, spec, 
             writer = csv.writer(handle, lineterminator="\\n")
             writer.writerows([columns, *rows])
     (here / "checkpoints").mkdir()
-    (here / "checkpoints" / "echo.bin").write_bytes(b"w" * 5000)
+    (here / "checkpoints" / "echo_seed0_fold0.pth").write_bytes(b"w" * 5000)
     write_json(
         here / "metrics.json",
         {"metric": "auc", "score_mean_fold": 0.9, "score_pooled": 0.9, "seconds": 0.1, "folds": []},
@@ -117,7 +117,7 @@ def read_tables(folder):
 '''
 
 STRATEGY = '''
-"""The campaign's only strategy."""
+"""Nothing is learned here."""
 
 from kernels.config import FeaturesConfig, Profiles, Strategy
 
@@ -129,6 +129,9 @@ STRATEGY = Strategy(
     profiles=Profiles(FeaturesConfig(), FeaturesConfig(), FeaturesConfig()),
 )
 '''
+CHAINED = STRATEGY.replace('name="echo"', 'name="after_echo"').replace(
+    "    pipeline", '    needs=("echo",),\n    pipeline'
+)
 
 
 @dataclass(frozen=True)
@@ -202,6 +205,7 @@ class World:
             "pipelines/echo.py": PIPELINE.lstrip(),
             "strategies/__init__.py": "",
             "strategies/echo.py": STRATEGY.lstrip(),
+            "strategies/after_echo.py": CHAINED.lstrip(),
         }
         for name, text in files.items():
             path = self.base / "kernels" / name
@@ -395,7 +399,7 @@ def preload(base: Path) -> None:
     sys.path.insert(0, str(base))
     names = ["pandas", "numpy", "requests", "kagglesdk", "filelock", "rich.table", "rich.console",
              "harness.cli", "harness.emulator", "harness.emulator.server", "harness.emulator.grader",
-             "harness.remote", "kernels.strategies.echo", "kernels.competitions.chaos_films"]  # fmt: skip
+             "harness.remote", "kernels.strategies.echo", "kernels.strategies.after_echo", "kernels.competitions.chaos_films"]  # fmt: skip
     for name in names:
         importlib.import_module(name)
     import harness.commands
