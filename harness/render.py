@@ -9,7 +9,8 @@ from string import Template
 from typing import Any
 
 import kernels.config
-from harness.bundle import bundle, check_size
+from harness.bundle import check_size
+from harness.bundle_cache import cached_bundle
 from harness.errors import ConfigError
 from harness.notebooks import to_notebook
 from harness.records import Handle, KernelBuild, RunSpec, slugify, to_json
@@ -95,6 +96,7 @@ def render_kernel(
     code_slug: str | None = None,
     wheels_slug: str | None = None,
     budget_minutes: int | None = None,
+    cache: Path | None = None,
 ) -> KernelBuild:
     """Everything that a push of this spec sends.
 
@@ -108,13 +110,14 @@ def render_kernel(
         kernel_sources: Handles of kernels whose outputs the script finds by a manifest.
         dataset_sources: Handles of datasets, beside ``datasets``, that hold such outputs.
         budget_minutes: Training time of one session; None: ``default_budget``.
+        cache: A folder in which bundles are kept for the next command.
 
     Raises:
         BundleError: A module of kernels cannot become part of a script.
         ConfigError: The spec does not fit the strategy's config.
     """
     profiles = configure(strategy, spec)
-    imports, body = _modules(workspace, strategy, profiles, datasets, code_slug, wheels_slug)
+    imports, body = _modules(workspace, strategy, profiles, datasets, code_slug, wheels_slug, cache)
     title = kernel_title(strategy, spec)
     handle = Handle(owner, slugify(title))
     template = Template((workspace / "kernels/templates/script.py.tmpl").read_text("utf-8"))
@@ -160,6 +163,7 @@ def _modules(
     datasets: Mapping[str, str],
     code_slug: str | None,
     wheels_slug: str | None,
+    cache: Path | None,
 ) -> tuple[str, str]:
     """The script's imports and modules; what has to happen before the imports stands above them."""
     entries = {
@@ -172,9 +176,10 @@ def _modules(
         calls.append(f"install_wheels({wheels_slug!r}, {datasets[wheels_slug]!r})")
     if code_slug is not None:
         calls.append(f"use_mounted_code({code_slug!r}, {datasets[code_slug]!r})")
-    first = bundle(["kernels.blocks.packages"], workspace) if calls else None
+    first = cached_bundle(cache, ["kernels.blocks.packages"], workspace) if calls else None
     # Also of a thin script: its modules obey the same rules, and are refused here and not on Kaggle.
-    flat = bundle(
+    flat = cached_bundle(
+        cache,
         list(entries.values()),
         workspace,
         reserved=TEMPLATE_NAMES,
@@ -238,16 +243,19 @@ def render_inference(
     gpu: bool,
     kernel_sources: Sequence[str],
     dataset_sources: Sequence[str],
+    cache: Path | None = None,
 ) -> KernelBuild:
     """The kernel of a code competition: members' checkpoints to one submission, without internet.
 
     Args:
         module: The competition's, in kernels/competitions.
+        cache: As in ``render_kernel``.
 
     Raises:
         BundleError: A module of kernels cannot become part of a script.
     """
-    flat = bundle(
+    flat = cached_bundle(
+        cache,
         [f"kernels.competitions.{module}", "kernels.pipelines.inference"],
         workspace,
         reserved=("CONFIG", "SPEC"),

@@ -49,8 +49,13 @@ class Settings:
 
     @property
     def cache_folder(self) -> Path:
-        """Things that can be fetched again: sample submissions, dataset listings."""
+        """Things that can be fetched again: sample submissions, dataset listings, bundles."""
         return self.state / "cache"
+
+    @property
+    def bundles_folder(self) -> Path:
+        """Modules of kernels as scripts hold them."""
+        return self.cache_folder / "bundles"
 
     @property
     def datasets_folder(self) -> Path:

@@ -218,6 +218,7 @@ def _strategy(
             digests,
             code_slug=next((slug for slug in digests if kind_of(slug) == "code"), None),
             wheels_slug=next((slug for slug in digests if kind_of(slug) == "wheels"), None),
+            cache=bench.settings.bundles_folder,
         )
     except HarnessError as error:
         yield line("script", FAIL, error.message, error.hint or "")
@@ -231,7 +232,13 @@ def _strategy(
     if bench.settings.bundle == "dataset":
         inner = {slug: digest for slug, digest in digests.items() if slug != CODE_SLUG}
         source = render_kernel(
-            bench.settings.workspace, strategy, spec, bench.owner, competition.slug, inner
+            bench.settings.workspace,
+            strategy,
+            spec,
+            bench.owner,
+            competition.slug,
+            inner,
+            cache=bench.settings.bundles_folder,
         ).source
     yield from _source(source, line)
     yield _imports(bench, strategy, source, internet, line)

@@ -210,6 +210,7 @@ def plan_inference(bench: Workbench, blend: str | None, competition: str | None)
         gpu=gpu,
         kernel_sources=kernels,
         dataset_sources=[f"{bench.owner}/{item.slug}" for item in outputs],
+        cache=bench.settings.bundles_folder,
     )
     ready = Ready(
         build=build, competition=target.slug, datasets=tuple(outputs), upstream=tuple(upstream)

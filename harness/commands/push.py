@@ -148,6 +148,7 @@ def prepare(bench: Workbench, spec: RunSpec, draft: bool = False) -> Prepared:
         [f"{bench.owner}/{item.slug}" for item in outputs],
         code_slug=by_kind.get("code"),
         wheels_slug=by_kind.get("wheels"),
+        cache=bench.settings.bundles_folder,
     )
     return Prepared(
         strategy=strategy,
