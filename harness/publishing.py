@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.durable import write_text
-from harness.errors import ConfigError, PushRejected
+from harness.errors import ConfigError, PushRejected, RemoteUnavailable
 from harness.ledger import Ledger
 from harness.package import MANIFEST, README, disk_error
 from harness.records import DatasetBuild, Handle, PackedFile
@@ -160,7 +160,7 @@ def publish_build(
                     f"Dataset {handle} exists and was not made by harness (it has no {MANIFEST}).",
                     f"Rename the folder datasets/{build.slug}, or delete that dataset on Kaggle.",
                 )
-            if found == build.digest and _fault(build, remote, handle, current) is None:
+            if found == build.digest and _lasting_fault(build, remote, handle, current) is None:
                 ledger.dataset_confirmed(remote.name, str(handle), build.digest, current)
                 return Published(current, 0, "current")
     ledger.dataset_intent(remote.name, str(handle), build.digest)
@@ -168,12 +168,7 @@ def publish_build(
     if not wait:
         return Published(None, sent, "processing")
     version = remote.wait_for_dataset(handle, current or 0, progress)
-    fault = _fault(build, remote, handle, version)
-    for pause in VERIFY_WAITS_S:
-        if fault is None:
-            break
-        time.sleep(pause)
-        fault = _fault(build, remote, handle, version)
+    fault = _lasting_fault(build, remote, handle, version)
     if fault is not None:
         raise PushRejected(
             f"Dataset {handle} version {version} is not what was sent: {fault}.",
@@ -264,6 +259,19 @@ def _upload(
         raise disk_error(upload.path, error) from error
 
 
+def _lasting_fault(
+    build: DatasetBuild, remote: KaggleRemote, handle: Handle, version: int
+) -> str | None:
+    """_fault, with time for a listing to appear: what is not listed now may be there all the same."""
+    fault = _fault(build, remote, handle, version)
+    for pause in VERIFY_WAITS_S:
+        if fault is None:
+            break
+        time.sleep(pause)
+        fault = _fault(build, remote, handle, version)
+    return fault
+
+
 def _fault(build: DatasetBuild, remote: KaggleRemote, handle: Handle, version: int) -> str | None:
     """Why a published version is not the build, or None when it is."""
     exact = Handle(handle.owner, handle.slug, version)
@@ -285,11 +293,21 @@ def _fault(build: DatasetBuild, remote: KaggleRemote, handle: Handle, version: i
 
 
 def _remote_digest(remote: KaggleRemote, handle: Handle) -> str | None:
+    """The digest in a published manifest, None when there is no manifest.
+
+    Raises:
+        RemoteUnavailable: There is one that cannot be read: what the version holds is not known.
+    """
     text = remote.dataset_text(handle, MANIFEST)
-    try:
-        return str(json.loads(text)["digest"]) if text else None
-    except (ValueError, KeyError, TypeError):
+    if text is None:
         return None
+    try:
+        return str(json.loads(text)["digest"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise RemoteUnavailable(
+            f"{MANIFEST} of dataset {handle} comes damaged.",
+            "Run the same command again; if it stays so, delete that dataset on Kaggle.",
+        ) from error
 
 
 def plan_uploads(build: DatasetBuild, scratch: Path) -> list[Upload]:

@@ -391,8 +391,7 @@ class KaggleRemote:
         request.file_name = name
         if handle.version:
             request.dataset_version_number = handle.version
-        answer = self._find(f"{name} of {handle}", whole(self._datasets.download_dataset), request)
-        return None if answer is None else str(answer.text)
+        return self._agreed_text(f"{name} of {handle}", self._datasets.download_dataset, request)
 
     def upload_file(
         self,
@@ -555,12 +554,9 @@ class KaggleRemote:
         request.owner_slug, request.model_slug = handle.owner, handle.slug
         request.framework, request.instance_slug = ModelFramework[framework], variation
         request.version_number, request.path = version, name
-        answer = self._find(
-            f"{name} of model {handle}",
-            whole(self._models.download_model_instance_version),
-            request,
+        return self._agreed_text(
+            f"{name} of model {handle}", self._models.download_model_instance_version, request
         )
-        return None if answer is None else str(answer.text)
 
     def upload_model_file(self, upload: Upload) -> str:
         """Send one file of a model to be; its token."""
@@ -634,17 +630,7 @@ class KaggleRemote:
         request.competition_name, request.file_name = slug, name
         what = f"{name} of {slug}"
         try:
-            # The service gives no hash: two equal copies vouch for each other.
-            content = b""
-            for _ in range(COPIES_TRIED):
-                before = content
-                content = self._read(
-                    what, whole(self._competitions.download_data_file), request
-                ).content
-                if content == before:
-                    break
-            else:
-                raise RemoteUnavailable(f"The {what} comes damaged.", "Run the same command again.")
+            content = self._agreed(what, self._competitions.download_data_file, request)
         except ReadRefused as error:
             raise ConfigError(
                 f"{name} of competition {slug!r} cannot be fetched: {error.reason}.",
@@ -823,6 +809,32 @@ class KaggleRemote:
         """A read that answers None for what is not there (or not ours: the service says 403 to both)."""
         try:
             return self._read(what, method, request)
+        except ReadRefused as error:
+            if error.status in (403, 404):
+                return None
+            raise
+
+    def _agreed(self, what: str, method: Callable[[Any], requests.Response], request: Any) -> bytes:
+        """A small file for which the service gives no hash: two equal copies vouch for each other.
+
+        Raises:
+            ReadRefused: It is not there.
+            RemoteUnavailable: It comes different each time.
+        """
+        before: bytes | None = None
+        for _ in range(COPIES_TRIED):
+            content: bytes = self._read(what, whole(method), request).content
+            if content == before:
+                return content
+            before = content
+        raise RemoteUnavailable(f"The {what} comes damaged.", "Run the same command again.")
+
+    def _agreed_text(
+        self, what: str, method: Callable[[Any], requests.Response], request: Any
+    ) -> str | None:
+        """_agreed as text, None for what is not there (or not ours)."""
+        try:
+            return self._agreed(what, method, request).decode("utf-8", "replace")
         except ReadRefused as error:
             if error.status in (403, 404):
                 return None
