@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from harness.commands.pull import pull
-from harness.errors import ConfigError, PushRejected
+from harness.errors import ConfigError, PushRejected, RemoteUnavailable
 from harness.package import disk_error
 from harness.records import Handle, Run, RunSpec, RunState, slugify, text_digest, to_json
 from harness.registry import competition_by_slug, did_you_mean
@@ -185,6 +185,11 @@ def to_kaggle_models(
         version = remote.variation_version(handle, framework, variation)
         if version:
             there = remote.variation_text(handle, framework, variation, version, ABOUT_FILE)
+            if there is not None and digest_in(there) is None:
+                raise RemoteUnavailable(
+                    f"{ABOUT_FILE} of model {where} comes damaged, or is not ours.",
+                    "Run the same command again; if it stays so, delete that version on Kaggle.",
+                )
             if there and digest_in(there) == publication.digest:
                 return Publication(
                     **{**vars(publication), "where": f"{where}/{version}", "already_there": True}
@@ -301,10 +306,12 @@ def publish_model(
         )
     if target == "huggingface" and not into:
         raise ConfigError("A hub needs the repository's name.", "Write: --into OWNER/NAME")
-    made = gather(bench, run)
-    if target == "kaggle-models":
-        return to_kaggle_models(bench, made, str(license_name), public=public)
-    if target == "huggingface":
-        tags = ("image-classification", "chest-x-ray", run.spec.strategy)
-        return to_hub(made, str(into), str(license_name), public=public, tags=tags)
-    return to_folder(made, Path(into or f"published/{run.run_id}"))
+    # Another publication of this run would gather into the same folder.
+    with bench.locked(f"publication-{run.run_id}"):
+        made = gather(bench, run)
+        if target == "kaggle-models":
+            return to_kaggle_models(bench, made, str(license_name), public=public)
+        if target == "huggingface":
+            tags = ("image-classification", "chest-x-ray", run.spec.strategy)
+            return to_hub(made, str(into), str(license_name), public=public, tags=tags)
+        return to_folder(made, Path(into or f"published/{run.run_id}"))

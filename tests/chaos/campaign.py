@@ -73,7 +73,7 @@ AFTER = {
     # A push that was refused leaves the queue: what is refused would be refused again.
     "tick": 0,
     "package": 0,
-    "chain": 1,
+    "chain": 0,  # and none of it as the others: see _rest
     "publish": 3,
 }
 LOST = "went away"  # the local Kaggle's word for a kernel whose machine was killed before it began
@@ -267,9 +267,11 @@ class Campaign:
         if schedule.verb == "competition":
             self.world.configure()
         end = len(LOOP) if self._submits(schedule) else len(LOOP) - 1
+        if schedule.verb == "chain":
+            # It waits in the queue while the run that it starts from is not known to have ended.
+            return (self.arguments("chain"), ("tick", "--follow"), *LOOP[1:end])
         if self._lost_kernels():
-            first = self.arguments("chain") if schedule.verb == "chain" else LOOP[0]
-            return (first, *LOOP[1:end])
+            return LOOP[:end]
         return LOOP[AFTER[schedule.verb] : end]
 
     def _submits(self, schedule: Schedule) -> bool:
@@ -617,6 +619,15 @@ REGRESSIONS = (
         "the local Kaggle patched an answer that it had corrupted, and stumbled",
         Schedule(2043, "pull", faults=(("corrupt", _LIST, {"at": 0}, 1, 0), ("patch", _LIST, {"body": {"log": ""}}, 1, 0))),
     ),
+    (
+        "a version that was not listed for a moment was published again",
+        Schedule(974, "chain", faults=(("error", "*/ListDatasetFiles", {"status": 404}, 1, 0),)),
+    ),
+    (
+        "a record that came damaged made a second version of a published model",
+        Schedule(152, "publish", faults=(("corrupt", "GET /files", {"at": 13}, 1, 4),), twin=True),
+    ),
+    ("two publications of a run gathered in one folder", Schedule(1, "publish", twin=True)),
     (
         "a dataset's file that broke off on its way ended in a traceback",
         Schedule(-246, "package", faults=(("cut", "GET /files", {"bytes": 16}, 1, 0),)),
