@@ -26,7 +26,8 @@ from harness.ledger import Ledger
 from harness.synthetic import draw_competition
 
 MOST_SHARE = 0.02  # of the loop's seconds, in the harness
-STRATEGIES = ("features_lr", "linear_probe")
+STRATEGIES = ("linear_probe", "features_lr")  # on drawn films, and where it has to be quick
+FAMILY = ("linear_probe", "ssl", "lite0")  # on a folder of real films, in full: half an hour
 SIZES = (10, 100, 1000)  # runs in the ledger
 
 
@@ -60,7 +61,8 @@ def whole_loop(options: Options, folder: Path) -> Line:
         drawn = draw_competition(folder / "drawn", 0, *counts, size=options.pick(224, 224, 96))
         data, solution = drawn.data_folder, f" --solution {drawn.solution_csv}"
     typist.type(f"local competition add {data.resolve()}{solution}")
-    names = " ".join(STRATEGIES[: options.pick(2, 2, 1)])
+    few = STRATEGIES[: options.pick(2, 2, 1)]
+    names = " ".join(few if options.data is None else options.pick(FAMILY, few, few))
     started = time.perf_counter()
     spent = {
         verb: typist.type(command)[0]
