@@ -16,7 +16,9 @@ from harness import bundle as bundling
 from harness.bundle import PACKAGE, Bundle
 from harness.records import text_digest
 
-KEPT = 32  # entries of up to half a megabyte; a workspace has about a dozen pipelines
+# The rules as they are in this process: what is on the disk may be newer by the time they are applied.
+RULES = tuple(Path(str(file)).read_text("utf-8") for file in (bundling.__file__, __file__))
+KEPT = 64  # entries of up to half a megabyte; a workspace has about a dozen pipelines
 
 
 def cached_bundle(
@@ -57,14 +59,20 @@ def cached_bundle(
 
 
 def _sources(root: Path) -> Iterator[str]:
-    """Everything that a bundle is made from: the modules, and the rules themselves."""
-    yield Path(bundling.__file__).read_text("utf-8")
+    """Everything that a bundle is made from: the rules, and the modules, those behind links too."""
+    yield from RULES
+    seen: set[tuple[int, int]] = set()
     for place, folders, names in os.walk(root / PACKAGE, followlinks=True):
+        numbers = Path(place).stat()
+        if (numbers.st_dev, numbers.st_ino) in seen:  # a link to a folder around it
+            folders.clear()
+            continue
+        seen.add((numbers.st_dev, numbers.st_ino))
         folders.sort()
         for name in sorted(names):
             if name.endswith(".py"):
                 path = Path(place, name)
-                yield path.relative_to(root).as_posix()
+                yield ascii(path.relative_to(root).as_posix())
                 with contextlib.suppress(OSError):  # gone, or a dangling link: bundle says so
                     yield hashlib.sha256(path.read_bytes()).hexdigest()
 
@@ -75,14 +83,14 @@ def _read(path: Path) -> Bundle | None:
         if text_digest(text) != digest:
             return None
         fields = json.loads(text)
-    except (OSError, ValueError):
+        return Bundle(
+            modules=tuple(fields["modules"]),
+            imports=fields["imports"],
+            body=fields["body"],
+            names=frozenset(fields["names"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    return Bundle(
-        modules=tuple(fields["modules"]),
-        imports=fields["imports"],
-        body=fields["body"],
-        names=frozenset(fields["names"]),
-    )
 
 
 def _write(path: Path, made: Bundle) -> None:

@@ -48,7 +48,12 @@ def _settings(state: Path | None) -> "Where":
 
 
 @local.command("serve")
-@click.option("--port", default=0, help="0 takes the last one used, or a free one.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    help="0 takes the last one used, or a free one.",
+)
 @click.option(
     "--host",
     default="127.0.0.1",

@@ -6,6 +6,7 @@ digest. The digest is over names and hashes of the payload: equal content is rec
 and whenever. Nothing is sent from here; see publishing.py.
 """
 
+import contextlib
 import filecmp
 import json
 import logging
@@ -15,7 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,25 @@ class Packer:
     def code(self) -> DatasetBuild:
         """The kernels package: what scripts are rendered from, and the body of thin ones."""
         folder = self.datasets_folder / CODE_SLUG
-        sync_tree(self.workspace / "kernels", folder / "kernels", Vetting(folder, self.workspace))
+        with self._alone():
+            sync_tree(
+                self.workspace / "kernels", folder / "kernels", Vetting(folder, self.workspace)
+            )
+            return self._code()
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """No other process of this workspace copies the code at the same time, whatever its remote."""
+        if self.indexes is None:
+            yield
+            return
+        from filelock import FileLock
+
+        self.indexes.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.indexes / "code.lock"):
+            yield
+
+    def _code(self) -> DatasetBuild:
         commit, dirty = git_state(self.workspace)
         return self.build(
             CODE_SLUG,
@@ -114,7 +133,7 @@ class Packer:
                 f"There is no folder {folder}.",
                 f"Put the files there first. Folders that are there: {known}.",
             )
-        about = _read_about(folder / ABOUT)
+        about = read_about(folder / ABOUT)
         if kind_of(slug) == "weights":
             text = f"Weights of timm's `{about.get('backbone', slug)}`, converted without change."
         else:
@@ -419,7 +438,7 @@ def metadata_faults(metadata: Mapping[str, Any]) -> list[str]:
         faults.append(f"the subtitle {subtitle!r} must have 20 to 80 characters")
     licenses = metadata.get("licenses")
     names = (
-        [item.get("name") for item in licenses if isinstance(item, dict)]
+        [str(item.get("name")) for item in licenses if isinstance(item, dict)]
         if isinstance(licenses, list)
         else []
     )
@@ -457,7 +476,8 @@ def _write_if_other(path: Path, text: str) -> None:
     draft.replace(path)
 
 
-def _read_about(path: Path) -> dict[str, Any]:
+def read_about(path: Path) -> dict[str, Any]:
+    """A dataset folder's record; empty when there is none (ConfigError when it cannot be read)."""
     try:
         about = json.loads(path.read_text("utf-8")) if path.is_file() else {}
     except ValueError as error:

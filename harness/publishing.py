@@ -12,12 +12,12 @@ import json
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.durable import write_text
-from harness.errors import ConfigError, PushRejected, RemoteUnavailable
+from harness.errors import ConfigError, PushRejected
 from harness.ledger import Ledger
 from harness.package import MANIFEST, README, disk_error
 from harness.records import DatasetBuild, Handle, PackedFile
@@ -32,6 +32,7 @@ ZIP_LIMIT = (
 )
 PLACES_KEPT_S = 6 * 24 * 3600.0  # as long as the official client goes on with an upload
 VERIFY_WAITS_S = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)  # a new version may not be listed at once
+LOOK_AGAIN_S = (0.5, 1.0, 2.0, 4.0)  # before what may be there already is sent again
 PROCESSING = frozenset(
     {
         "BLOBS_RECEIVED", "BLOBS_DECOMPRESSED", "BLOBS_COPIED_TO_SDS", "INDIVIDUAL_BLOBS_COMPRESSED", "REPROCESSING",
@@ -155,12 +156,18 @@ def publish_build(
                 current = remote.wait_for_dataset(handle, 0, progress)
         if current:
             found = _remote_digest(remote, handle)
+            for pause in LOOK_AGAIN_S if history else ():
+                if found is not None:
+                    break
+                time.sleep(pause)
+                found = _remote_digest(remote, handle)
             if found is None and not history:
                 raise PushRejected(
                     f"Dataset {handle} exists and was not made by harness (it has no {MANIFEST}).",
                     f"Rename the folder datasets/{build.slug}, or delete that dataset on Kaggle.",
                 )
-            if found == build.digest and _lasting_fault(build, remote, handle, current) is None:
+            same = found == build.digest
+            if same and _lasting_fault(build, remote, handle, current, LOOK_AGAIN_S) is None:
                 ledger.dataset_confirmed(remote.name, str(handle), build.digest, current)
                 return Published(current, 0, "current")
     ledger.dataset_intent(remote.name, str(handle), build.digest)
@@ -168,7 +175,7 @@ def publish_build(
     if not wait:
         return Published(None, sent, "processing")
     version = remote.wait_for_dataset(handle, current or 0, progress)
-    fault = _lasting_fault(build, remote, handle, version)
+    fault = _lasting_fault(build, remote, handle, version, VERIFY_WAITS_S)
     if fault is not None:
         raise PushRejected(
             f"Dataset {handle} version {version} is not what was sent: {fault}.",
@@ -260,11 +267,15 @@ def _upload(
 
 
 def _lasting_fault(
-    build: DatasetBuild, remote: KaggleRemote, handle: Handle, version: int
+    build: DatasetBuild,
+    remote: KaggleRemote,
+    handle: Handle,
+    version: int,
+    pauses: Sequence[float],
 ) -> str | None:
     """_fault, with time for a listing to appear: what is not listed now may be there all the same."""
     fault = _fault(build, remote, handle, version)
-    for pause in VERIFY_WAITS_S:
+    for pause in pauses:
         if fault is None:
             break
         time.sleep(pause)
@@ -293,21 +304,12 @@ def _fault(build: DatasetBuild, remote: KaggleRemote, handle: Handle, version: i
 
 
 def _remote_digest(remote: KaggleRemote, handle: Handle) -> str | None:
-    """The digest in a published manifest, None when there is no manifest.
-
-    Raises:
-        RemoteUnavailable: There is one that cannot be read: what the version holds is not known.
-    """
+    """The digest in a published manifest, None when there is no manifest of ours."""
     text = remote.dataset_text(handle, MANIFEST)
-    if text is None:
-        return None
     try:
-        return str(json.loads(text)["digest"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise RemoteUnavailable(
-            f"{MANIFEST} of dataset {handle} comes damaged.",
-            "Run the same command again; if it stays so, delete that dataset on Kaggle.",
-        ) from error
+        return str(json.loads(text)["digest"]) if text else None
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def plan_uploads(build: DatasetBuild, scratch: Path) -> list[Upload]:

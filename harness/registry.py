@@ -39,7 +39,7 @@ def load_strategy(workspace: Path, name: str, variant: str = "default") -> Strat
         )
     try:
         module = importlib.import_module(f"kernels.strategies.{name}")
-    except (ValueError, TypeError, SyntaxError, ImportError, NameError) as error:
+    except Exception as error:  # it is somebody's file: whatever it does
         raise ConfigError(f"kernels/strategies/{name}.py cannot be read: {error}.") from error
     constant = "STRATEGY" if variant == "default" else variant.upper().replace("-", "_")
     strategy = getattr(module, constant, None)
@@ -69,7 +69,7 @@ def load_competition(workspace: Path, name: str) -> Competition:
         raise did_you_mean("competition", name, known)
     try:
         module = importlib.import_module(f"kernels.competitions.{name}")
-    except (ValueError, TypeError, SyntaxError, ImportError, NameError) as error:
+    except Exception as error:
         raise ConfigError(f"kernels/competitions/{name}.py cannot be read: {error}.") from error
     competition = getattr(module, "COMPETITION", None)
     if not isinstance(competition, Competition):

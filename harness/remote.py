@@ -823,7 +823,12 @@ class KaggleRemote:
         """
         before: bytes | None = None
         for _ in range(COPIES_TRIED):
-            content: bytes = self._read(what, whole(method), request).content
+            try:
+                content: bytes = self._read(what, whole(method), request).content
+            except ReadRefused:
+                if before is None:
+                    raise
+                continue  # it was there a moment ago
             if content == before:
                 return content
             before = content

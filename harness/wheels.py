@@ -179,19 +179,50 @@ def build_wheels(folder: Path, strategy: str, requirements: Sequence[str]) -> li
             "image": IMAGE_DATE,
         },
     )
-    shutil.rmtree(folder, ignore_errors=True)
-    draft.rename(folder)
+    _replace(folder, draft)
     return wheels
+
+
+def _replace(folder: Path, draft: Path) -> None:
+    """Put a new build in an earlier one's place; what was not built, such as a README or a wheel of one's
+    own, goes along.
+    """
+    aside = folder.with_name(f".{folder.name}.old")
+    if aside.is_dir() and not folder.exists():
+        aside.rename(folder)  # an earlier one was cut off in between
+    if folder.is_dir():
+        built = {
+            tuple(item.split("==")) for item in _about(folder).get("wheels", []) if "==" in item
+        }
+        for path in folder.iterdir():
+            name, _, rest = path.name.partition("-")
+            ours = path.name == ABOUT or (
+                path.suffix == ".whl" and (canonical(name), rest.partition("-")[0]) in built
+            )
+            if not ours and not (draft / path.name).exists():
+                if path.is_dir():
+                    shutil.copytree(path, draft / path.name, symlinks=True)
+                else:
+                    shutil.copy2(path, draft / path.name, follow_symlinks=False)
+        shutil.rmtree(aside, ignore_errors=True)
+        folder.rename(aside)
+    draft.rename(folder)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def packed_requirements(folder: Path) -> list[str]:
     """The requirements that a dataset folder of wheels was built for; none when it is no such folder."""
+    return _about(folder).get("requirements", [])
+
+
+def _about(folder: Path) -> dict[str, list[str]]:
+    """The lists in a folder's record; none when it cannot be read."""
     try:
-        return [
-            str(item) for item in json.loads((folder / ABOUT).read_text("utf-8"))["requirements"]
-        ]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
+        fields = json.loads((folder / ABOUT).read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    lists = fields.items() if isinstance(fields, dict) else ()
+    return {key: [str(item) for item in value] for key, value in lists if isinstance(value, list)}
 
 
 def _reason(done: subprocess.CompletedProcess[str]) -> str:

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from harness.bundle import REFUSE_BYTES, check_size
+from harness.commands.chain import newest_run, upstream_spec
 from harness.commands.weights import is_installed
 from harness.errors import ConfigError, HarnessError
 from harness.kaggle_image import CONCURRENT_SESSIONS, IMAGE_DATE, RETIRED_MACHINES, WEEKLY_HOURS
 from harness.package import CODE_SLUG, kind_of, packer_for, weights_file, wheels_slug
-from harness.records import DatasetBuild, Handle, RunSpec
+from harness.records import DatasetBuild, Handle, RunSpec, RunState
 from harness.registry import load_competition, load_strategies, load_strategy
 from harness.remote import ReadRefused
 from harness.render import backbones_of, configure, render_kernel
@@ -110,13 +111,17 @@ def _account(bench: Workbench, machines: set[str]) -> Generator[Line, None, bool
     return True
 
 
+def _accelerator(bench: Workbench, spec: RunSpec) -> str:
+    try:
+        return load_strategy(bench.settings.workspace, spec.strategy).accelerator
+    except ConfigError:  # a blend as a kernel, or a strategy that is gone or broken
+        return "cpu"
+
+
 def _sessions(bench: Workbench, machines: set[str]) -> Iterator[Line]:
     """Free sessions by the runs that the ledger knows: the API tells of no others."""
-    accelerators = {
-        item.name: item.accelerator for item in load_strategies(bench.settings.workspace)
-    }
     used = [
-        _machine(accelerators.get(run.spec.strategy, "cpu"), run.spec.profile)
+        _machine(_accelerator(bench, run.spec), run.spec.profile)
         for run in bench.ledger.open_runs(bench.settings.remote)
     ]
     for machine in sorted(machines):
@@ -209,6 +214,7 @@ def _strategy(
     try:
         digests, lines = _datasets(bench, strategy, spec, internet, line)
         yield from lines
+        yield from _needs(bench, strategy, spec, line)
         build = render_kernel(
             bench.settings.workspace,
             strategy,
@@ -303,6 +309,21 @@ def _datasets(
     return digests, lines
 
 
+def _needs(
+    bench: Workbench, strategy: Strategy, spec: RunSpec, line: Callable[..., Line]
+) -> Iterator[Line]:
+    """Whether the runs that a strategy starts from are there; a push queues it until they are."""
+    for need in strategy.needs:
+        needed = upstream_spec(need, spec)
+        load_strategy(bench.settings.workspace, need)
+        run = newest_run(bench, needed)
+        if run is not None and run.state is RunState.COMPLETE and run.unfinished is None:
+            yield line("needs", OK, f"starts from {run.run_id}")
+        else:
+            fact = f"starts from {need}, which has no complete run in profile {spec.profile}"
+            yield line("needs", NOTE, fact, f"A push sends {need} first and waits in the queue.")
+
+
 def _dataset_line(bench: Workbench, build: DatasetBuild, line: Callable[..., Line]) -> Line:
     handle = Handle(bench.owner, build.slug)
     current = bench.remote.dataset_version(handle)
@@ -361,11 +382,23 @@ def foreign_paths(tree: ast.Module) -> list[str]:
         and isinstance(node.body[0], ast.Expr)
     }
     found = []
+    # What follows something else is the rest of a path, and not one from the root.
+    later = {
+        id(part)
+        for node in ast.walk(tree)
+        for part in (
+            node.values[1:]
+            if isinstance(node, ast.JoinedStr)
+            else [node.right]
+            if isinstance(node, ast.BinOp)
+            else []
+        )
+    }
     for node in ast.walk(tree):
         if not isinstance(node, ast.Constant) or not isinstance(node.value, str):
             continue
         text = node.value
-        if id(node) in documents or not ABSOLUTE_PATH.fullmatch(text):
+        if id(node) in documents or id(node) in later or not ABSOLUTE_PATH.fullmatch(text):
             continue
         if text.split("/")[1:2] and text.split("/")[1] in PORTABLE_ROOTS:
             continue

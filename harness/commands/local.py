@@ -323,6 +323,10 @@ def reset(settings: Where) -> bool:
     folder = settings.local_folder
     if not folder.exists():
         return False
+    if folder.is_symlink():
+        raise ConfigError(
+            f"{folder} is a link.", f"Name the folder itself: --state {folder.resolve()}"
+        )
     if not (folder / "state.sqlite").is_file():
         raise ConfigError(f"{folder} is no state folder of a local Kaggle.", "Nothing was deleted.")
     from harness.emulator import connect

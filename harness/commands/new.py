@@ -26,6 +26,9 @@ from kernels.stats.metrics import KNOWN_METRICS
 SAMPLE = "sample_submission.csv"
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 GROUP_NAMES = ("patient", "subject", "group", "study", "case", "person")
+# What begins like one and is none, and small numbers that could be taken for a class.
+NO_GROUPS = ("date", "time", "year", "age", "sex", "control", "count", "type")
+NO_CLASSES = (*GROUP_NAMES, "fold", "split", "sex", "gender")
 PEEK_ROWS = 5000  # of a table of labels, to tell classes from targets
 
 
@@ -67,6 +70,15 @@ def check_name(name: str, kind: str, known: Sequence[str]) -> None:
         raise ConfigError(
             f"There is a {kind} {name!r} already.", "Choose another name, or edit it."
         )
+
+
+def new_test(workspace: Path, name: str) -> Path:
+    """Where a new test goes (ConfigError: there is one, perhaps edited)."""
+    path = workspace / "tests" / name
+    if path.exists():
+        raise ConfigError(f"tests/{name} exists already.", "Move it away, or choose another name.")
+    path.parent.mkdir(exist_ok=True)
+    return path
 
 
 # ---- a competition -------------------------------------------------------------------------------
@@ -116,9 +128,8 @@ def new_competition(
         "class_column": _text(layout.class_column),
         **_test_values(layout),
     }
+    test = new_test(workspace, f"test_competition_{name}.py")
     path.write_text(scaffold_text("competition.py.tmpl", **values), "utf-8")
-    test = workspace / "tests" / f"test_competition_{name}.py"
-    test.parent.mkdir(exist_ok=True)
     test.write_text(scaffold_text("test_competition.py.tmpl", **values), "utf-8")
     importlib.invalidate_caches()
     notes = list(layout.notes)
@@ -241,24 +252,30 @@ def read_layout(folder: Path) -> Layout:
         place = {name: columns.index(name) for name in columns}
         class_column = None
         if not set(targets) <= set(columns):
-            class_column = next(
-                (
-                    name
-                    for name in columns
-                    if name != id_column and {row[place[name]] for row in rows} <= set(targets)
-                ),
-                None,
-            )
-            if class_column is None:
-                continue
-        group = next(
-            (
+            values = {name: {row[place[name]] for row in rows} for name in columns}
+            fitting = [
                 name
                 for name in columns
-                if name not in (id_column, *targets) and name.lower().startswith(GROUP_NAMES)
-            ),
-            None,
-        )
+                if name != id_column
+                and values[name] <= set(targets)
+                and not name.lower().startswith(NO_CLASSES)
+            ]
+            if not fitting:
+                continue
+            class_column = max(fitting, key=lambda name: len(values[name]))
+            others = [name for name in fitting if name != class_column]
+            if others or values[class_column] != set(targets):
+                more = f"; {', '.join(others)} would fit as well" if others else ""
+                notes.append(
+                    f"{class_column} of {path.name} is taken as the class: {len(values[class_column])} of "
+                    f"{len(targets)} targets occur in it{more}"
+                )
+        groups = _group_columns([name for name in columns if name not in (id_column, *targets)])
+        group = groups[0] if groups else None
+        if len(groups) > 1:
+            notes.append(
+                f"{group} of {path.name} is taken as the group; so could be {', '.join(groups[1:])}"
+            )
         exclusive = class_column is not None or (
             len(targets) > 1
             and all(sum(row[place[name]] in ("1", "1.0") for name in targets) == 1 for row in rows)
@@ -273,6 +290,17 @@ def read_layout(folder: Path) -> Layout:
         )  # fmt: skip
     notes.append(f"no table has {id_column} and the targets: set labels_csv")
     return Layout(id_column, targets, test=test or "test", notes=tuple(notes))
+
+
+def _group_columns(columns: Sequence[str]) -> list[str]:
+    """Columns that tell who a film is of, by their names, the likeliest first."""
+    found = [
+        (GROUP_NAMES.index(start), name)
+        for name in columns
+        for start in GROUP_NAMES
+        if name.lower().startswith(start) and not name.lower().endswith(NO_GROUPS)
+    ]
+    return [name for _, name in sorted(found, key=lambda item: item[0])]
 
 
 def _peek(path: Path) -> tuple[list[str], list[list[str]]]:
@@ -339,9 +367,8 @@ def new_strategy(bench: Workbench, name: str, like: str, competition: str | None
         "title": f"{name.replace('_', ' ').capitalize()} strategy"[:50],
     }
     path = workspace / "kernels" / "strategies" / f"{name}.py"
+    test = new_test(workspace, f"test_strategy_{name}.py")
     path.write_text(scaffold_text("strategy.py.tmpl", **values), "utf-8")
-    test = workspace / "tests" / f"test_strategy_{name}.py"
-    test.parent.mkdir(exist_ok=True)
     test.write_text(scaffold_text("test_strategy.py.tmpl", **values), "utf-8")
     importlib.invalidate_caches()
     load_strategy(workspace, name)

@@ -9,14 +9,16 @@ stand-in that answers its calls, not against the live hub.
 import json
 import os
 import shutil
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from harness.commands.pull import pull
-from harness.errors import ConfigError, PushRejected, RemoteUnavailable
+from harness.errors import ConfigError, PushRejected
 from harness.package import disk_error
+from harness.publishing import LOOK_AGAIN_S
 from harness.records import Handle, Run, RunSpec, RunState, slugify, text_digest, to_json
 from harness.registry import competition_by_slug, did_you_mean
 from harness.remote import Upload
@@ -181,16 +183,27 @@ def to_kaggle_models(
     variation = label or run.spec.profile
     framework = FRAMEWORKS[".pt" if has_network(publication.files) else ".json"]
     where = f"{handle}/{framework.removeprefix('MODEL_FRAMEWORK_').lower()}/{variation}"
+
+    def record(version: int) -> str | None:
+        """The digest that a version's record names; it may not be listed at once."""
+        for pause in (*LOOK_AGAIN_S, 0.0):
+            text = remote.variation_text(handle, framework, variation, version, ABOUT_FILE)
+            found = digest_in(text) if text else None
+            if found is not None:
+                return found
+            time.sleep(pause)
+        return None
+
     with bench.locked(f"model-{handle.slug}"):
         version = remote.variation_version(handle, framework, variation)
         if version:
-            there = remote.variation_text(handle, framework, variation, version, ABOUT_FILE)
-            if there is not None and digest_in(there) is None:
-                raise RemoteUnavailable(
-                    f"{ABOUT_FILE} of model {where} comes damaged, or is not ours.",
-                    "Run the same command again; if it stays so, delete that version on Kaggle.",
+            there = record(version)
+            if there is None:
+                raise PushRejected(
+                    f"Version {version} of model {where} was not made by harness (no {ABOUT_FILE} to be read).",
+                    "If it was, run the same command again; else delete or rename that model on Kaggle.",
                 )
-            if there and digest_in(there) == publication.digest:
+            if there == publication.digest:
                 return Publication(
                     **{**vars(publication), "where": f"{where}/{version}", "already_there": True}
                 )
@@ -212,8 +225,8 @@ def to_kaggle_models(
             new=not version,
         )
         version = remote.variation_version(handle, framework, variation)
-        there = remote.variation_text(handle, framework, variation, version or 0, ABOUT_FILE)
-    if not there or digest_in(there) != publication.digest:
+        there = record(version or 0)
+    if there != publication.digest:
         raise PushRejected(
             f"Model {where} was published, but its version {version} is not what was sent.",
             "Run the same command again.",

@@ -120,13 +120,13 @@ def follow_ticks(
     given_up: set[str] = set()
     actions: list[Action] = []
     reasons: dict[str, str] = {}
-    wait, answered = FIRST_WAIT_S, time.monotonic()
+    wait, failing = FIRST_WAIT_S, None
     while True:
         try:
             report = tick(bench, told, given_up)
-            answered = time.monotonic()
+            failing = None
         except RemoteUnavailable as error:
-            sit_out(bench, error, answered)
+            failing = sit_out(bench, error, failing)
             continue
         actions += report.actions
         for item in report.waiting:

@@ -72,30 +72,38 @@ def refresh_patiently(
     refused: Callable[[Run, ReadRefused], None] | None = None,
 ) -> list[Run]:
     """refresh, sitting out an unreachable service for OUTAGE_S before giving up."""
-    started = time.monotonic()
+    since: float | None = None
     while True:
         try:
             return refresh(bench, runs, refused)
         except RemoteUnavailable as error:
-            sit_out(bench, error, started)
+            since = sit_out(bench, error, since)
 
 
-def sit_out(bench: Workbench, error: RemoteUnavailable, since: float) -> None:
-    """Wait a little for a service that does not answer, and connect to it anew.
+def sit_out(bench: Workbench, error: RemoteUnavailable, since: float | None) -> float:
+    """Wait a little for a service that does not answer; whoever serves the local Kaggle is looked for anew.
 
     Args:
-        since: time.monotonic() of its last answer.
+        since: What this returned after the failure before; None after an answer.
+
+    Returns:
+        time.monotonic() of the first failure in a row.
 
     Raises:
         RemoteUnavailable: That was longer than OUTAGE_S ago.
     """
-    remote = bench.settings.remote
-    if time.monotonic() - since > OUTAGE_S[remote]:
+    remote, now = bench.settings.remote, time.monotonic()
+    since = now if since is None else since
+    if now - since > OUTAGE_S[remote]:
         raise error
     pause = OUTAGE_PAUSE_S[remote]
     bench.progress(f"{error.message} Kernels run on; asking again in {pause:.0f} s.")
     time.sleep(pause)
-    bench.reconnect()
+    if (
+        remote == "local"
+    ):  # there is but one real Kaggle, and its credentials are not asked for again
+        bench.reconnect()
+    return since
 
 
 def follow(
@@ -138,6 +146,8 @@ def follow(
             elif logged is not None and run.run_id in tails:
                 for line in tails[run.run_id].lines():
                     logged(run, line)
+                if tails[run.run_id].remote is not bench.remote:  # the old connection is gone
+                    tails[run.run_id] = _LogTail(bench, run, tails[run.run_id].told)
         runs = [watchdog.look(run) for run in runs]
         if all(run.state.is_final or run.run_id in watchdog.given_up for run in runs):
             return runs
@@ -221,16 +231,21 @@ def models_of_spec(workspace: Path, spec: RunSpec) -> int | None:
 
 
 class _LogTail:
-    """A running kernel's log lines, read by a thread because the stream blocks between them."""
+    """A running kernel's log lines, read by a thread because the stream blocks between them.
 
-    def __init__(self, bench: Workbench, run: Run) -> None:
+    ``told`` counts them; a tail that takes over from another leaves out as many.
+    """
+
+    def __init__(self, bench: Workbench, run: Run, told: int = 0) -> None:
+        self.remote, self.told = bench.remote, told
+        self._left_out = told
         self._queue: queue.Queue[str] = queue.Queue()
-        self._thread = threading.Thread(target=self._read, args=(bench, run), daemon=True)
+        self._thread = threading.Thread(target=self._read, args=(run,), daemon=True)
         self._thread.start()
 
-    def _read(self, bench: Workbench, run: Run) -> None:
+    def _read(self, run: Run) -> None:
         pending = ""
-        for text in bench.remote.follow_log(run.kernel):
+        for text in self.remote.follow_log(run.kernel):
             *whole, pending = (pending + text).split("\n")
             for line in whole:
                 self._queue.put(line)
@@ -239,12 +254,17 @@ class _LogTail:
 
     def lines(self) -> list[str]:
         """What has come since the last call."""
-        found = []
+        found: list[str] = []
         while True:
             try:
-                found.append(self._queue.get_nowait())
+                line = self._queue.get_nowait()
             except queue.Empty:
                 return found
+            if self._left_out:
+                self._left_out -= 1
+            else:
+                self.told += 1
+                found.append(line)
 
     def rest(self) -> list[str]:
         """What has come, after giving the stream a moment to end."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from harness.commands.package import known_state
 from harness.errors import ConfigError
-from harness.package import ABOUT, packer_for, run_kernels_code, weights_file
+from harness.package import ABOUT, packer_for, read_about, run_kernels_code, weights_file
 from harness.records import DatasetBuild
 from harness.registry import load_strategies
 from harness.render import backbones_of
@@ -65,6 +65,17 @@ def add_weights(
     packer = packer_for(bench.settings)
     folder = packer.datasets_folder / weights_slug(backbone)
     payload = folder / f"{backbone}.safetensors"
+    strangers = [
+        path
+        for path in sorted(folder.glob("*"))
+        if path.suffix in FILE_SUFFIXES and path.name not in (payload.name, _own_file(folder))
+    ]
+    if strangers:
+        raise ConfigError(
+            f"{folder} holds {strangers[0].name} already: a kernel would have to choose.",
+            "Move it out of there, then run the same command again"
+            + (" with its new place." if file is not None else "."),
+        )
     bench.progress(f"{backbone}: reading and checking weights (loads torch)")
     if file is not None:
         code = (
@@ -89,7 +100,7 @@ def add_weights(
         )
     for other in folder.glob("*"):
         if other.suffix in FILE_SUFFIXES and other != payload:
-            other.unlink()  # a kernel would have to choose
+            other.unlink()  # of an earlier export: a kernel would have to choose
     about = json.loads((folder / ABOUT).read_text("utf-8"))
     about["license"] = license_name or about.get("license") or "unknown"
     about["origin"] = source or about.get("origin") or "unknown"
@@ -97,6 +108,14 @@ def add_weights(
     if about["license"] == "unknown":
         bench.progress(f"note: the licence of {backbone} is not known; say it with --license")
     return packer.folder(folder.name)
+
+
+def _own_file(folder: Path) -> str | None:
+    """The file of weights that an earlier export wrote into a dataset folder."""
+    try:
+        return str(json.loads((folder / ABOUT).read_text("utf-8"))["file"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def last_words(text: str) -> str:
@@ -125,8 +144,7 @@ def list_weights(bench: Workbench) -> list[WeightsRow]:
 
 
 def _row(bench: Workbench, name: str, build: DatasetBuild, used_by: Sequence[str]) -> WeightsRow:
-    path = build.folder / ABOUT
-    about = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    about = read_about(build.folder / ABOUT)
     state, version = known_state(bench, build)
     return WeightsRow(
         str(about.get("backbone", name)),

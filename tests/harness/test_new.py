@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness.commands.init import init, kernels_source
-from harness.commands.new import check_name, read_layout
+from harness.commands.new import check_name, new_test, read_layout
 from harness.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,6 +51,32 @@ def test_several_targets_that_occur_together_are_no_classes(tmp_path):
     )
     assert found.group == "patient_id"
     assert found.notes == ()
+
+
+def test_of_columns_that_could_be_the_class_the_one_with_most_targets_is_taken_and_said(tmp_path):
+    rows = [[f"a{n}", n % 2, n % 2, n % 3] for n in range(9)]
+    found = read_layout(lay(tmp_path / "d", ["id", "fold", "view", "label"], rows, ["0", "1", "2"]))
+    assert found.class_column == "label"
+    assert any("view would fit as well" in note for note in found.notes)
+    rows = [[f"a{n}", n % 2] for n in range(9)]
+    found = read_layout(lay(tmp_path / "few", ["id", "label"], rows, ["0", "1", "2"]))
+    assert any("2 of 3 targets occur" in note for note in found.notes)
+
+
+def test_a_patient_goes_before_a_study_and_a_date_is_neither(tmp_path):
+    rows = [[f"a{n}", n % 2, "c", "2020", f"s{n}", f"p{n}"] for n in range(6)]
+    columns = ["id", "y", "case_control", "study_date", "study_id", "patient_id"]
+    found = read_layout(lay(tmp_path / "d", columns, rows, ["y"]))
+    assert found.group == "patient_id"
+    assert any("so could be study_id" in note for note in found.notes)
+
+
+def test_a_test_that_is_there_is_not_written_over(tmp_path):
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test_mine.py").write_text("MINE")
+    with pytest.raises(ConfigError, match="exists already"):
+        new_test(tmp_path, "test_mine.py")
+    assert new_test(tmp_path, "test_other.py").parent.is_dir()
 
 
 def test_one_target_a_row_makes_classes(tmp_path):

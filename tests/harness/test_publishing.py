@@ -26,6 +26,7 @@ BIG = 3_000_000
 def short_waits(monkeypatch):
     monkeypatch.setattr(transport, "retry_wait", lambda attempt, response: 0.01)
     monkeypatch.setattr(publishing, "VERIFY_WAITS_S", (0.05, 0.1))
+    monkeypatch.setattr(publishing, "LOOK_AGAIN_S", (0.05, 0.1))
 
 
 @pytest.fixture(scope="module")
@@ -298,7 +299,7 @@ def test_a_version_that_lost_a_file_is_not_used(send, server, ledger, folder):
     assert version is None
     # A run that finds its own digest there looks at the listing too, and publishes anew when that lasts.
     faults.clear(server[1])
-    looks = len(publishing.VERIFY_WAITS_S) + 1
+    looks = len(publishing.LOOK_AGAIN_S) + 1
     faults.add(server[1], pattern, "answer", {"body": answer}, times=looks)
     assert send("lost-a-file").version == 2
     assert ledger.dataset_version("local", "local/lost-a-file", digest) == 2
@@ -313,6 +314,25 @@ def test_a_version_of_somebody_else_meanwhile_is_not_taken_for_ours(send, remote
     (folder / "top.bin").write_bytes(b"u" * BIG)
     with pytest.raises(PushRejected, match="its manifest has digest ffffffffffff"):
         send("two-publishers")
+
+
+def test_a_manifest_that_is_not_there_for_a_moment_or_comes_damaged_is_asked_for_again(
+    send, arm, server, ledger
+):
+    assert send("moment").version == 1
+    with ledger._db:  # a publish that was not waited for leaves no version
+        ledger._db.execute("UPDATE datasets SET version = NULL")
+    pattern = "datasets.DatasetApiService/DownloadDataset"
+    for kind, what, skip in (("error", {"status": 404}, 0), ("error", {"status": 403}, 1)):
+        faults.add(server[1], pattern, kind, what, times=1, skip=skip)
+        done = send("moment")
+        assert (done.version, done.sent) == (1, 0)
+        assert faults.listed(server[1]) == []  # it was met
+        with ledger._db:
+            ledger._db.execute("UPDATE datasets SET version = NULL")
+    faults.add(server[1], "GET /files*", "corrupt", {"at": 3}, times=1)
+    done = send("moment")
+    assert (done.version, done.sent) == (1, 0)
 
 
 def test_a_listing_that_comes_late_is_waited_for(send, arm):

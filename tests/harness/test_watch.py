@@ -93,6 +93,39 @@ def test_an_unreachable_service_is_sat_out_and_then_said_to_be_unreachable(bench
     assert (run.state, run.failure_kind) == (RunState.RUNNING, None)
 
 
+@pytest.mark.parametrize("remote", ["local", "kaggle"])
+def test_an_outage_counts_from_its_first_failure_and_only_the_local_one_is_connected_anew(
+    bench, monkeypatch, remote
+):
+    bench.settings = replace(bench.settings, remote=remote)
+    clock, slept, connected = [5000.0], [], []
+    monkeypatch.setattr(watch.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(watch.time, "sleep", slept.append)
+    monkeypatch.setattr(bench, "reconnect", lambda: connected.append(1))
+    gone = RemoteUnavailable("No answer.")
+    since = watch.sit_out(bench, gone, None)  # however long ago the last answer was
+    clock[0] += watch.OUTAGE_S[remote]
+    assert watch.sit_out(bench, gone, since) == since == 5000.0
+    clock[0] += 1.0
+    with pytest.raises(RemoteUnavailable):
+        watch.sit_out(bench, gone, since)
+    assert slept == [watch.OUTAGE_PAUSE_S[remote]] * 2
+    assert len(connected) == (2 if remote == "local" else 0)
+
+
+def test_a_log_goes_on_over_a_new_connection_where_it_was(bench):
+    run = queued(bench)
+
+    class Logs:
+        def follow_log(self, handle):
+            yield "one\ntwo\nthree\n"
+
+    bench._remote = Logs()
+    first = watch._LogTail(bench, run)
+    assert first.rest() == ["one", "two", "three"]
+    assert watch._LogTail(bench, run, 2).rest() == ["three"]
+
+
 def test_the_state_of_an_earlier_session_is_not_believed_twice(bench):
     run = queued(bench)
     bench._remote = Service(RunState.ERROR)

@@ -91,6 +91,16 @@ def test_a_name_that_is_none_of_timms_makes_no_folder(tmp_path, name):
     assert not (tmp_path / "datasets").exists()
 
 
+def test_weights_that_somebody_put_there_are_not_removed(tmp_path):
+    bench = Workbench(Settings(tmp_path, tmp_path / ".harness"), None, lambda _: None)
+    mine = tmp_path / "datasets" / weights_slug(TINY) / "best.pth"
+    mine.parent.mkdir(parents=True)
+    mine.write_bytes(b"weights")
+    with pytest.raises(ConfigError, match=r"best\.pth already"):
+        add_weights(bench, TINY, file=mine)
+    assert mine.read_bytes() == b"weights"
+
+
 def test_both_lists_of_installable_weights_are_equal():
     assert {name: entry[0] for name, entry in PACKAGED_WEIGHTS.items()} == INSTALLABLE
 

@@ -122,6 +122,26 @@ def test_a_set_that_does_not_exist_leaves_the_old_one(index, tmp_path):
     assert list(folder.parent.iterdir()) == [folder]
 
 
+def test_what_was_not_built_stays_and_an_old_build_goes(index, tmp_path):
+    make_wheel(index, "tinylib", "1.0")
+    folder = tmp_path / "datasets" / "wheels-mine"
+    build_wheels(folder, "mine", ["tinylib"])
+    make_wheel(folder, "private", "3.1")
+    (folder / "README.md").write_text("mine")
+    (folder / "notes").mkdir()
+    (folder / "notes" / "a.txt").write_text("kept")
+    make_wheel(index, "tinylib", "2.0")
+    build_wheels(folder, "mine", ["tinylib==2.0"])
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "README.md", "about.json", "notes", "private-3.1-py3-none-any.whl", "tinylib-2.0-py3-none-any.whl",
+    ]  # fmt: skip
+    assert (folder / "notes" / "a.txt").read_text() == "kept"
+    folder.rename(folder.with_name(".wheels-mine.old"))  # cut off between two renames
+    build_wheels(folder, "mine", ["tinylib==2.0"])
+    assert (folder / "README.md").read_text() == "mine"
+    assert list(folder.parent.iterdir()) == [folder]
+
+
 def test_the_image_binds_what_may_be_chosen(index, tmp_path):
     make_wheel(index, "numpy", "99.0")
     make_wheel(index, "tinylib", "1.0", ["numpy>=99"])
