@@ -105,21 +105,23 @@ def test_a_watch_goes_on_by_itself_when_the_local_server_is_killed(joined, local
     server = subprocess.Popen(
         serve, cwd=joined.folder, env=joined.environment, stdout=subprocess.DEVNULL
     )
-    wait_for((local_kaggle.folder / "server.json").is_file)
-    joined.run("push", "dozer", "--profile", "small")
-    watch = subprocess.Popen(
-        [sys.executable, "-m", "harness", "watch", "--follow"],
-        cwd=joined.folder,
-        env=joined.environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert watch.stdout is not None
-    while "dozer" not in watch.stdout.readline():  # connected, and told of the run
-        assert watch.poll() is None
-    server.kill()
-    server.wait()
+    try:
+        wait_for((local_kaggle.folder / "server.json").is_file)
+        joined.run("push", "dozer", "--profile", "small")
+        watch = subprocess.Popen(
+            [sys.executable, "-m", "harness", "watch", "--follow"],
+            cwd=joined.folder,
+            env=joined.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert watch.stdout is not None
+        while "dozer" not in watch.stdout.readline():  # connected, and told of the run
+            assert watch.poll() is None
+    finally:
+        server.kill()
+        server.wait()
     said, errors = watch.communicate(timeout=60)
     assert watch.returncode == 0, errors
     assert "dozer-small-1: complete" in said
