@@ -35,6 +35,17 @@ class Workspace:
             assert done.returncode == 0, done.stdout + done.stderr
         return done
 
+    def start(self, *arguments: str) -> subprocess.Popen:
+        """A command on its way, what it says in pipes."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "harness", *arguments],
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
     def json(self, *arguments: str, **extra: str):
         return json.loads(self.run(*arguments, "--json", **extra).stdout)
 

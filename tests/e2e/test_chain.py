@@ -2,8 +2,6 @@
 
 import json
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -163,14 +161,7 @@ def test_a_failed_upstream_is_told_once_and_what_needs_it_stays_queued(chained):
 def test_a_second_tick_leaves_and_ctrl_c_ends_a_following_one_cleanly(chained):
     chained.add_strategy("longer", "import time\ntime.sleep(20)\n" + QUICK_PIPELINE)
     chained.run("push", "longer")
-    follow = subprocess.Popen(
-        [sys.executable, "-m", "harness", "tick", "--follow"],
-        cwd=chained.folder,
-        env=chained.environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    follow = chained.start("tick", "--follow")
     assert "running" in follow.stdout.readline() or follow.poll() is None
     report = chained.json("tick")
     assert report["busy"] or report["open_runs"] == ["longer-small-1"]

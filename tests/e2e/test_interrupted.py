@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -61,13 +59,7 @@ def test_a_submission_whose_answer_was_lost_is_not_sent_again(joined, local_kagg
 
 def test_a_killed_pull_is_finished_by_the_next(joined, local_kaggle):
     faults.add(local_kaggle, "GET /files*", "slow", {"seconds": 30.0}, skip=2)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "harness", "pull", "quick-small-once-1", "--checkpoints"],
-        cwd=joined.folder,
-        env=joined.environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    process = joined.start("pull", "quick-small-once-1", "--checkpoints")
     time.sleep(3)
     process.kill()
     process.wait()
@@ -82,14 +74,7 @@ def test_a_killed_pull_is_finished_by_the_next(joined, local_kaggle):
 def test_ctrl_c_during_watch_says_what_goes_on(joined):
     joined.add_strategy("sleeper", "import time\ntime.sleep(20)")
     joined.run("push", "sleeper", "--profile", "small")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "harness", "watch", "--follow"],
-        cwd=joined.folder,
-        env=joined.environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = joined.start("watch", "--follow")
     time.sleep(3)
     os.kill(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=20)
@@ -101,21 +86,11 @@ def test_ctrl_c_during_watch_says_what_goes_on(joined):
 
 def test_a_watch_goes_on_by_itself_when_the_local_server_is_killed(joined, local_kaggle):
     joined.add_strategy("dozer", f"import time\ntime.sleep(8)\n{QUICK_PIPELINE}")
-    serve = [sys.executable, "-m", "harness", "local", "serve"]
-    server = subprocess.Popen(
-        serve, cwd=joined.folder, env=joined.environment, stdout=subprocess.DEVNULL
-    )
+    server = joined.start("local", "serve")
     try:
         wait_for((local_kaggle.folder / "server.json").is_file)
         joined.run("push", "dozer", "--profile", "small")
-        watch = subprocess.Popen(
-            [sys.executable, "-m", "harness", "watch", "--follow"],
-            cwd=joined.folder,
-            env=joined.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        watch = joined.start("watch", "--follow")
         assert watch.stdout is not None
         while "dozer" not in watch.stdout.readline():  # connected, and told of the run
             assert watch.poll() is None
@@ -152,15 +127,8 @@ def test_a_lost_push_is_found_although_the_code_has_changed_since(joined, local_
 
 def test_two_pushes_at_once_make_one_version(joined, local_kaggle):
     faults.add(local_kaggle, "*SaveKernel", "slow", {"seconds": 3.0})
-    command = [
-        sys.executable, "-m", "harness", "push", "quick", "--profile", "small", "--tag", "twice", "--json",
-    ]  # fmt: skip
-    both = [
-        subprocess.Popen(
-            command, cwd=joined.folder, env=joined.environment, stdout=subprocess.PIPE, text=True
-        )
-        for _ in range(2)
-    ]
+    command = ("push", "quick", "--profile", "small", "--tag", "twice", "--json")
+    both = [joined.start(*command) for _ in range(2)]
     joined.run("watch")  # must not take the push on its way for one that was cut off
     for process in both:
         process.communicate(timeout=120)
