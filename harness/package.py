@@ -76,7 +76,14 @@ class Packer:
             sync_tree(
                 self.workspace / "kernels", folder / "kernels", Vetting(folder, self.workspace)
             )
-            return self._code()
+            commit, dirty = git_state(self.workspace)
+            return self.build(
+                CODE_SLUG,
+                "The package that kernel scripts are rendered from, for reading and for notebooks, and the body "
+                "of thin scripts (bundle = dataset).",
+                title="Harness kernels code",
+                producer={"commit": commit, "uncommitted_changes": dirty},
+            )
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
@@ -89,16 +96,6 @@ class Packer:
         self.indexes.mkdir(parents=True, exist_ok=True)
         with FileLock(self.indexes / "code.lock"):
             yield
-
-    def _code(self) -> DatasetBuild:
-        commit, dirty = git_state(self.workspace)
-        return self.build(
-            CODE_SLUG,
-            "The package that kernel scripts are rendered from, for reading and for notebooks, and the body "
-            "of thin scripts (bundle = dataset).",
-            title="Harness kernels code",
-            producer={"commit": commit, "uncommitted_changes": dirty},
-        )
 
     def weights(self, backbone: str) -> DatasetBuild | None:
         """Pretrained weights of a timm backbone, or None when this machine has no source.
@@ -483,6 +480,14 @@ def read_about(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ConfigError(f"{path} is no JSON: {error}.", "Mend it or remove it.") from error
     return about if isinstance(about, dict) else {}
+
+
+def about_or_nothing(folder: Path) -> dict[str, Any]:
+    """A dataset folder's record; empty also when it cannot be read."""
+    try:
+        return read_about(folder / ABOUT)
+    except (OSError, ConfigError):
+        return {}
 
 
 def _plain(value: Any) -> str:

@@ -23,6 +23,7 @@ from harness.package import MANIFEST, README, disk_error
 from harness.records import DatasetBuild, Handle, PackedFile
 from harness.remote import KaggleRemote, ReadRefused, Upload
 from harness.terminal import Transfer
+from harness.transport import Answer
 from harness.workbench import Workbench
 from kernels.contract import sha256_file
 
@@ -155,12 +156,11 @@ def publish_build(
                 progress(f"dataset {handle}: an earlier version is still being processed")
                 current = remote.wait_for_dataset(handle, 0, progress)
         if current:
-            found = _remote_digest(remote, handle)
-            for pause in LOOK_AGAIN_S if history else ():
-                if found is not None:
-                    break
-                time.sleep(pause)
-                found = _remote_digest(remote, handle)
+            found = patiently(
+                lambda: _remote_digest(remote, handle),
+                lambda digest: digest is not None,
+                LOOK_AGAIN_S if history else (),
+            )
             if found is None and not history:
                 raise PushRejected(
                     f"Dataset {handle} exists and was not made by harness (it has no {MANIFEST}).",
@@ -266,6 +266,19 @@ def _upload(
         raise disk_error(upload.path, error) from error
 
 
+def patiently(
+    ask: Callable[[], Answer], good: Callable[[Answer], bool], pauses: Sequence[float]
+) -> Answer:
+    """An answer, asked for again after each pause (s) until it is good: what is not listed yet may be there."""
+    answer = ask()
+    for pause in pauses:
+        if good(answer):
+            break
+        time.sleep(pause)
+        answer = ask()
+    return answer
+
+
 def _lasting_fault(
     build: DatasetBuild,
     remote: KaggleRemote,
@@ -273,14 +286,10 @@ def _lasting_fault(
     version: int,
     pauses: Sequence[float],
 ) -> str | None:
-    """_fault, with time for a listing to appear: what is not listed now may be there all the same."""
-    fault = _fault(build, remote, handle, version)
-    for pause in pauses:
-        if fault is None:
-            break
-        time.sleep(pause)
-        fault = _fault(build, remote, handle, version)
-    return fault
+    """_fault, with time for a listing to appear."""
+    return patiently(
+        lambda: _fault(build, remote, handle, version), lambda fault: fault is None, pauses
+    )
 
 
 def _fault(build: DatasetBuild, remote: KaggleRemote, handle: Handle, version: int) -> str | None:
@@ -305,7 +314,11 @@ def _fault(build: DatasetBuild, remote: KaggleRemote, handle: Handle, version: i
 
 def _remote_digest(remote: KaggleRemote, handle: Handle) -> str | None:
     """The digest in a published manifest, None when there is no manifest of ours."""
-    text = remote.dataset_text(handle, MANIFEST)
+    return digest_in(remote.dataset_text(handle, MANIFEST))
+
+
+def digest_in(text: str | None) -> str | None:
+    """The digest in a manifest or a publication's record, or None when it is neither."""
     try:
         return str(json.loads(text)["digest"]) if text else None
     except (ValueError, KeyError, TypeError):

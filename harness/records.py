@@ -234,6 +234,11 @@ class Run:
     unfinished: str | None = None  # how far a pulled run came before its time budget; None: whole
     failure_kind: str | None = None  # a harness.failures.FailureKind, once it failed
 
+    @property
+    def ended_well(self) -> bool:
+        """Complete, and not stopped at its time budget."""
+        return self.state is RunState.COMPLETE and self.unfinished is None
+
 
 @dataclass(frozen=True)
 class QueuedSpec:

@@ -4,6 +4,7 @@ import difflib
 import importlib
 from collections.abc import Iterable
 from pathlib import Path
+from types import ModuleType
 
 from harness.errors import ConfigError
 from kernels.config import Competition, Strategy
@@ -24,6 +25,13 @@ def did_you_mean(kind: str, name: str, known: Iterable[str]) -> ConfigError:
     return ConfigError(f"Unknown {kind} {name!r}.", f"{guess}Known: {', '.join(known)}.")
 
 
+def _imported(place: str, name: str) -> ModuleType:
+    try:
+        return importlib.import_module(f"kernels.{place}.{name}")
+    except Exception as error:  # it is somebody's file: whatever it does
+        raise ConfigError(f"kernels/{place}/{name}.py cannot be read: {error}.") from error
+
+
 def load_strategy(workspace: Path, name: str, variant: str = "default") -> Strategy:
     """A strategy by name; a variant is another constant of its file (as-written: AS_WRITTEN).
 
@@ -37,10 +45,7 @@ def load_strategy(workspace: Path, name: str, variant: str = "default") -> Strat
         raise ConfigError(
             f"kernels/strategies/{name}.py: runs of blends as kernels have this name.", "Rename it."
         )
-    try:
-        module = importlib.import_module(f"kernels.strategies.{name}")
-    except Exception as error:  # it is somebody's file: whatever it does
-        raise ConfigError(f"kernels/strategies/{name}.py cannot be read: {error}.") from error
+    module = _imported("strategies", name)
     constant = "STRATEGY" if variant == "default" else variant.upper().replace("-", "_")
     strategy = getattr(module, constant, None)
     if not isinstance(strategy, Strategy):
@@ -67,10 +72,7 @@ def load_competition(workspace: Path, name: str) -> Competition:
     known = module_names(workspace, "competitions")
     if name not in known:
         raise did_you_mean("competition", name, known)
-    try:
-        module = importlib.import_module(f"kernels.competitions.{name}")
-    except Exception as error:
-        raise ConfigError(f"kernels/competitions/{name}.py cannot be read: {error}.") from error
+    module = _imported("competitions", name)
     competition = getattr(module, "COMPETITION", None)
     if not isinstance(competition, Competition):
         raise ConfigError(f"kernels/competitions/{name}.py defines no COMPETITION.")

@@ -32,7 +32,7 @@ from harness.durable import write_bytes
 from harness.errors import ConfigError, PushRejected, RemoteUnavailable, SubmissionInvalid
 from harness.records import DatasetBuild, Handle, KernelBuild, RunState
 from harness.terminal import plain
-from harness.transport import UNREADABLE, download, error_text, new_session, retrying
+from harness.transport import UNREADABLE, Answer, download, error_text, new_session, retrying
 from harness.transport import upload as upload_bytes
 
 LOGGER = logging.getLogger(__name__)
@@ -807,12 +807,7 @@ class KaggleRemote:
 
     def _find(self, what: str, method: Callable[[Any], Any], request: Any) -> Any | None:
         """A read that answers None for what is not there (or not ours: the service says 403 to both)."""
-        try:
-            return self._read(what, method, request)
-        except ReadRefused as error:
-            if error.status in (403, 404):
-                return None
-            raise
+        return _or_none(lambda: self._read(what, method, request))
 
     def _agreed(self, what: str, method: Callable[[Any], requests.Response], request: Any) -> bytes:
         """A small file for which the service gives no hash: two equal copies vouch for each other.
@@ -837,13 +832,8 @@ class KaggleRemote:
     def _agreed_text(
         self, what: str, method: Callable[[Any], requests.Response], request: Any
     ) -> str | None:
-        """_agreed as text, None for what is not there (or not ours)."""
-        try:
-            return self._agreed(what, method, request).decode("utf-8", "replace")
-        except ReadRefused as error:
-            if error.status in (403, 404):
-                return None
-            raise
+        """_agreed as text, None as in _find."""
+        return _or_none(lambda: self._agreed(what, method, request).decode("utf-8", "replace"))
 
     def _write(self, what: str, method: Callable[[Any], Any], request: Any) -> Any:
         """A call that is sent once."""
@@ -866,6 +856,16 @@ class KaggleRemote:
             raise RemoteUnavailable(
                 f"The answer to the {what} is unreadable.", ASK_FIRST
             ) from error
+
+
+def _or_none(read: Callable[[], Answer]) -> Answer | None:
+    """What a read answers, or None when the service says 403 or 404."""
+    try:
+        return read()
+    except ReadRefused as error:
+        if error.status in (403, 404):
+            return None
+        raise
 
 
 def whole(method: Callable[[Any], requests.Response]) -> Callable[[Any], requests.Response]:

@@ -25,7 +25,7 @@ from harness.kaggle_image import (
     IMAGE_PYTHON,
     IMPORT_DISTRIBUTIONS,
 )
-from harness.package import ABOUT
+from harness.package import ABOUT, about_or_nothing
 from kernels.contract import write_json
 
 PYTHON = ".".join(map(str, IMAGE_PYTHON))
@@ -191,9 +191,7 @@ def _replace(folder: Path, draft: Path) -> None:
     if aside.is_dir() and not folder.exists():
         aside.rename(folder)  # an earlier one was cut off in between
     if folder.is_dir():
-        built = {
-            tuple(item.split("==")) for item in _about(folder).get("wheels", []) if "==" in item
-        }
+        built = {tuple(item.split("==")) for item in _listed(folder, "wheels")}
         for path in folder.iterdir():
             name, _, rest = path.name.partition("-")
             ours = path.name == ABOUT or (
@@ -212,17 +210,13 @@ def _replace(folder: Path, draft: Path) -> None:
 
 def packed_requirements(folder: Path) -> list[str]:
     """The requirements that a dataset folder of wheels was built for; none when it is no such folder."""
-    return _about(folder).get("requirements", [])
+    return _listed(folder, "requirements")
 
 
-def _about(folder: Path) -> dict[str, list[str]]:
-    """The lists in a folder's record; none when it cannot be read."""
-    try:
-        fields = json.loads((folder / ABOUT).read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    lists = fields.items() if isinstance(fields, dict) else ()
-    return {key: [str(item) for item in value] for key, value in lists if isinstance(value, list)}
+def _listed(folder: Path, key: str) -> list[str]:
+    """A list in a folder's record; empty when there is none."""
+    items = about_or_nothing(folder).get(key)
+    return [str(item) for item in items] if isinstance(items, list) else []
 
 
 def _reason(done: subprocess.CompletedProcess[str]) -> str:

@@ -16,7 +16,7 @@ from harness.commands.weights import is_installed
 from harness.errors import ConfigError, HarnessError
 from harness.kaggle_image import CONCURRENT_SESSIONS, IMAGE_DATE, RETIRED_MACHINES, WEEKLY_HOURS
 from harness.package import CODE_SLUG, kind_of, packer_for, weights_file, wheels_slug
-from harness.records import DatasetBuild, Handle, RunSpec, RunState
+from harness.records import DatasetBuild, Handle, RunSpec
 from harness.registry import load_competition, load_strategies, load_strategy
 from harness.remote import ReadRefused
 from harness.render import backbones_of, configure, render_kernel
@@ -314,10 +314,9 @@ def _needs(
 ) -> Iterator[Line]:
     """Whether the runs that a strategy starts from are there; a push queues it until they are."""
     for need in strategy.needs:
-        needed = upstream_spec(need, spec)
-        load_strategy(bench.settings.workspace, need)
-        run = newest_run(bench, needed)
-        if run is not None and run.state is RunState.COMPLETE and run.unfinished is None:
+        load_strategy(bench.settings.workspace, need)  # refuses a name that is none
+        run = newest_run(bench, upstream_spec(need, spec))
+        if run is not None and run.ended_well:
             yield line("needs", OK, f"starts from {run.run_id}")
         else:
             fact = f"starts from {need}, which has no complete run in profile {spec.profile}"
@@ -381,24 +380,20 @@ def foreign_paths(tree: ast.Module) -> list[str]:
         and node.body
         and isinstance(node.body[0], ast.Expr)
     }
+    # What is appended is the rest of a path, and not one from the root.
+    appended: set[int] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            appended.update(map(id, node.values[1:]))
+        elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+            appended.add(id(node.right))
+    skipped = documents | appended
     found = []
-    # What follows something else is the rest of a path, and not one from the root.
-    later = {
-        id(part)
-        for node in ast.walk(tree)
-        for part in (
-            node.values[1:]
-            if isinstance(node, ast.JoinedStr)
-            else [node.right]
-            if isinstance(node, ast.BinOp)
-            else []
-        )
-    }
     for node in ast.walk(tree):
         if not isinstance(node, ast.Constant) or not isinstance(node.value, str):
             continue
         text = node.value
-        if id(node) in documents or id(node) in later or not ABSOLUTE_PATH.fullmatch(text):
+        if id(node) in skipped or not ABSOLUTE_PATH.fullmatch(text):
             continue
         if text.split("/")[1:2] and text.split("/")[1] in PORTABLE_ROOTS:
             continue

@@ -9,7 +9,7 @@ import importlib
 import json
 import keyword
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -252,22 +252,16 @@ def read_layout(folder: Path) -> Layout:
         place = {name: columns.index(name) for name in columns}
         class_column = None
         if not set(targets) <= set(columns):
-            values = {name: {row[place[name]] for row in rows} for name in columns}
-            fitting = [
-                name
-                for name in columns
-                if name != id_column
-                and values[name] <= set(targets)
-                and not name.lower().startswith(NO_CLASSES)
-            ]
-            if not fitting:
+            counts = _class_columns(
+                [name for name in columns if name != id_column], place, rows, targets
+            )
+            if not counts:
                 continue
-            class_column = max(fitting, key=lambda name: len(values[name]))
-            others = [name for name in fitting if name != class_column]
-            if others or values[class_column] != set(targets):
+            class_column, *others = sorted(counts, key=lambda name: -counts[name])
+            if others or counts[class_column] < len(set(targets)):
                 more = f"; {', '.join(others)} would fit as well" if others else ""
                 notes.append(
-                    f"{class_column} of {path.name} is taken as the class: {len(values[class_column])} of "
+                    f"{class_column} of {path.name} is taken as the class: {counts[class_column]} of "
                     f"{len(targets)} targets occur in it{more}"
                 )
         groups = _group_columns([name for name in columns if name not in (id_column, *targets)])
@@ -290,6 +284,21 @@ def read_layout(folder: Path) -> Layout:
         )  # fmt: skip
     notes.append(f"no table has {id_column} and the targets: set labels_csv")
     return Layout(id_column, targets, test=test or "test", notes=tuple(notes))
+
+
+def _class_columns(
+    columns: Sequence[str],
+    place: Mapping[str, int],
+    rows: Sequence[Sequence[str]],
+    targets: Sequence[str],
+) -> dict[str, int]:
+    """Columns that hold nothing but names of targets, with how many of them occur."""
+    values = {name: {row[place[name]] for row in rows} for name in columns}
+    return {
+        name: len(found)
+        for name, found in values.items()
+        if found <= set(targets) and not name.lower().startswith(NO_CLASSES)
+    }
 
 
 def _group_columns(columns: Sequence[str]) -> list[str]:

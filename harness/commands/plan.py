@@ -67,10 +67,7 @@ def plan(
     items, done = [], []
     for strategy in strategies:
         spec = RunSpec(strategy=strategy.name, profile=profile)
-        if not names and any(
-            run.spec == spec and run.state is RunState.COMPLETE and run.unfinished is None
-            for run in runs
-        ):
+        if not names and any(run.spec == spec and run.ended_well for run in runs):
             done.append(strategy.name)
             continue
         items.append(_estimate(bench, strategy, spec, runs, images, assumptions))

@@ -6,10 +6,8 @@ Grad-CAM pictures stay here: they show the competition's films. The Hugging Face
 stand-in that answers its calls, not against the live hub.
 """
 
-import json
 import os
 import shutil
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,7 +16,7 @@ from pathlib import Path
 from harness.commands.pull import pull
 from harness.errors import ConfigError, PushRejected
 from harness.package import disk_error
-from harness.publishing import LOOK_AGAIN_S
+from harness.publishing import LOOK_AGAIN_S, digest_in, patiently
 from harness.records import Handle, Run, RunSpec, RunState, slugify, text_digest, to_json
 from harness.registry import competition_by_slug, did_you_mean
 from harness.remote import Upload
@@ -186,13 +184,13 @@ def to_kaggle_models(
 
     def record(version: int) -> str | None:
         """The digest that a version's record names; it may not be listed at once."""
-        for pause in (*LOOK_AGAIN_S, 0.0):
-            text = remote.variation_text(handle, framework, variation, version, ABOUT_FILE)
-            found = digest_in(text) if text else None
-            if found is not None:
-                return found
-            time.sleep(pause)
-        return None
+        return patiently(
+            lambda: digest_in(
+                remote.variation_text(handle, framework, variation, version, ABOUT_FILE)
+            ),
+            lambda digest: digest is not None,
+            LOOK_AGAIN_S,
+        )
 
     with bench.locked(f"model-{handle.slug}"):
         version = remote.variation_version(handle, framework, variation)
@@ -281,14 +279,6 @@ def to_hub(
 def has_network(files: Sequence[str]) -> bool:
     """Whether torch weights are among them, and not only plain numbers."""
     return any(name.endswith((".pt", ".pth")) for name in files)
-
-
-def digest_in(text: str) -> str | None:
-    """The digest in a publication's record, or None when it is not one."""
-    try:
-        return str(json.loads(text)["digest"])
-    except (ValueError, KeyError, TypeError):
-        return None
 
 
 def publish_model(

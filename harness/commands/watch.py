@@ -99,9 +99,8 @@ def sit_out(bench: Workbench, error: RemoteUnavailable, since: float | None) -> 
     pause = OUTAGE_PAUSE_S[remote]
     bench.progress(f"{error.message} Kernels run on; asking again in {pause:.0f} s.")
     time.sleep(pause)
-    if (
-        remote == "local"
-    ):  # there is but one real Kaggle, and its credentials are not asked for again
+    # There is but one real Kaggle, and its credentials are not asked for again.
+    if remote == "local":
         bench.reconnect()
     return since
 
@@ -135,8 +134,10 @@ def follow(
     while True:
         news = False
         for run in runs:
-            if logged is not None and run.state is RunState.RUNNING and run.run_id not in tails:
-                tails[run.run_id] = _LogTail(bench, run)
+            if logged is not None and run.state is RunState.RUNNING:
+                tail = tails.get(run.run_id)
+                if tail is None or tail.remote is not bench.remote:  # or its connection is gone
+                    tails[run.run_id] = _LogTail(bench, run, tail.told if tail is not None else 0)
             if told.get(run.run_id) is not run.state:
                 if run.state.is_final and logged is not None and run.run_id in tails:
                     for line in tails[run.run_id].rest():
@@ -146,8 +147,6 @@ def follow(
             elif logged is not None and run.run_id in tails:
                 for line in tails[run.run_id].lines():
                     logged(run, line)
-                if tails[run.run_id].remote is not bench.remote:  # the old connection is gone
-                    tails[run.run_id] = _LogTail(bench, run, tails[run.run_id].told)
         runs = [watchdog.look(run) for run in runs]
         if all(run.state.is_final or run.run_id in watchdog.given_up for run in runs):
             return runs

@@ -9,7 +9,14 @@ from pathlib import Path
 
 from harness.commands.package import known_state
 from harness.errors import ConfigError
-from harness.package import ABOUT, packer_for, read_about, run_kernels_code, weights_file
+from harness.package import (
+    ABOUT,
+    about_or_nothing,
+    packer_for,
+    read_about,
+    run_kernels_code,
+    weights_file,
+)
 from harness.records import DatasetBuild
 from harness.registry import load_strategies
 from harness.render import backbones_of
@@ -65,11 +72,13 @@ def add_weights(
     packer = packer_for(bench.settings)
     folder = packer.datasets_folder / weights_slug(backbone)
     payload = folder / f"{backbone}.safetensors"
-    strangers = [
+    earlier = about_or_nothing(folder).get("file")  # what an earlier export wrote
+    others = [
         path
         for path in sorted(folder.glob("*"))
-        if path.suffix in FILE_SUFFIXES and path.name not in (payload.name, _own_file(folder))
+        if path.suffix in FILE_SUFFIXES and path != payload
     ]
+    strangers = [path for path in others if path.name != earlier]
     if strangers:
         raise ConfigError(
             f"{folder} holds {strangers[0].name} already: a kernel would have to choose.",
@@ -98,9 +107,8 @@ def add_weights(
             if file is None
             else "Give a file that holds this network's tensors, or the name of the network it is of.",
         )
-    for other in folder.glob("*"):
-        if other.suffix in FILE_SUFFIXES and other != payload:
-            other.unlink()  # of an earlier export: a kernel would have to choose
+    for other in others:
+        other.unlink(missing_ok=True)
     about = json.loads((folder / ABOUT).read_text("utf-8"))
     about["license"] = license_name or about.get("license") or "unknown"
     about["origin"] = source or about.get("origin") or "unknown"
@@ -108,14 +116,6 @@ def add_weights(
     if about["license"] == "unknown":
         bench.progress(f"note: the licence of {backbone} is not known; say it with --license")
     return packer.folder(folder.name)
-
-
-def _own_file(folder: Path) -> str | None:
-    """The file of weights that an earlier export wrote into a dataset folder."""
-    try:
-        return str(json.loads((folder / ABOUT).read_text("utf-8"))["file"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 def last_words(text: str) -> str:

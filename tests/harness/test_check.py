@@ -42,6 +42,7 @@ def test_paths_that_kaggle_has_and_prose_pass(text):
 def test_the_rest_of_a_joined_path_passes():
     text = 'a = f"{folder}/train/images/{name}.png"\nb = str(folder) + "/train/images"\n'
     assert foreign_paths(ast.parse(text)) == []
+    assert foreign_paths(ast.parse('a = folder / "/home/me/films"\n')) == ["line 1: /home/me/films"]
     text = 'a = "/home/me/films" + name\nb = f"/home/me/{name}"\n'
     assert foreign_paths(ast.parse(text)) == ["line 1: /home/me/films", "line 2: /home/me/"]
 
