@@ -1,4 +1,4 @@
-"""What a kernel imports and Kaggle's image lacks, and wheels of it for the image's Python.
+"""What a kernel needs and Kaggle's image lacks, and wheels of it for the image's Python.
 
 A kernel without internet cannot install from an index, so the wheels travel as a dataset and the script
 installs them with ``--no-index`` before its imports. What the image has is dated data: kaggle_image.py.
@@ -16,6 +16,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from packaging.requirements import InvalidRequirement, Requirement
 
 from harness.errors import ConfigError
 from harness.kaggle_image import (
@@ -46,10 +48,25 @@ def canonical(name: str) -> str:
 
 def requirement_name(requirement: str) -> str:
     """The name in ``monai==1.4`` or ``monai[all]>=1``, in canonical form."""
-    match = re.match(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)", requirement)
-    if match is None:
-        raise ConfigError(f"{requirement!r} is no requirement.", "Write a name, or name==version.")
-    return canonical(match[1].rstrip("-._"))
+    return canonical(_parsed(requirement).name)
+
+
+def met_by_image(requirement: str) -> bool:
+    """True when Kaggle's image has the distribution, and its version, where known, is one that is asked for."""
+    name = requirement_name(requirement)
+    version = IMAGE_PACKAGES.get(name)
+    if not version:
+        return name in IMAGE_PACKAGES
+    return _parsed(requirement).specifier.contains(version, prereleases=True)
+
+
+def _parsed(requirement: str) -> Requirement:
+    try:
+        return Requirement(requirement)
+    except InvalidRequirement as error:
+        raise ConfigError(
+            f"{requirement!r} is no requirement.", "Write a name, or name==version."
+        ) from error
 
 
 def imported_modules(source: str) -> set[str]:
@@ -90,7 +107,7 @@ def distribution_of(module: str) -> str:
 
 
 def missing_requirements(source: str, declared: Iterable[str] = ()) -> list[str]:
-    """What a script needs and the image lacks, as requirements, sorted.
+    """What a script needs and the image lacks or has at another version, as requirements, sorted.
 
     Args:
         declared: The strategy's own ``packages``: names to import or to install; a version counts.
@@ -100,7 +117,7 @@ def missing_requirements(source: str, declared: Iterable[str] = ()) -> list[str]
     for module in imported_modules(source):
         name = distribution_of(module)
         wanted.setdefault(name, name)
-    return [wanted[name] for name in sorted(wanted) if name not in IMAGE_PACKAGES]
+    return [wanted[name] for name in sorted(wanted) if not met_by_image(wanted[name])]
 
 
 def _pip(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -113,16 +130,19 @@ def _pip(*arguments: str) -> subprocess.CompletedProcess[str]:
 def resolve(requirements: Sequence[str]) -> list[Wheel]:
     """Every distribution to pack: the requirements and what they need, but for what the image has.
 
-    Versions in the image bind the resolution where they are known.
+    Versions in the image bind the resolution where they are known, but for what is asked for itself: that
+    is packed at the version that was asked for, and found before the image's.
 
     Raises:
         ConfigError: There is no such set of wheels for the image; pip's reason is in the message.
     """
+    own = {requirement_name(item) for item in requirements}
+    image = {
+        name: version for name, version in IMAGE_PACKAGES.items() if version and name not in own
+    }
     with tempfile.TemporaryDirectory() as scratch:
         constraints = Path(scratch) / "image.txt"
-        constraints.write_text(
-            "".join(f"{name}=={version}\n" for name, version in IMAGE_PACKAGES.items() if version)
-        )
+        constraints.write_text("".join(f"{name}=={version}\n" for name, version in image.items()))
         report = Path(scratch) / "report.json"
         done = _pip(
             "install", "--dry-run", "--ignore-installed", "--quiet", "--target", f"{scratch}/none",
@@ -142,10 +162,12 @@ def _beyond_the_image(items: Sequence[dict[str, Any]], requirements: Sequence[st
     """What is reached from the requirements without passing through a distribution of the image."""
     by_name = {canonical(item["name"]): item for item in items}
     pending = [requirement_name(item) for item in requirements]
+    own = frozenset(pending)
     reached: set[str] = set()
     while pending:
         name = pending.pop()
-        if name in reached or name in IMAGE_PACKAGES or name not in by_name:
+        of_image = name in IMAGE_PACKAGES and name not in own
+        if name in reached or of_image or name not in by_name:
             continue
         reached.add(name)
         pending += [requirement_name(item) for item in by_name[name].get("requires_dist", [])]

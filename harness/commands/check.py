@@ -14,7 +14,13 @@ from harness.bundle import REFUSE_BYTES, check_size
 from harness.commands.chain import newest_run, upstream_spec
 from harness.commands.weights import is_installed
 from harness.errors import ConfigError, HarnessError
-from harness.kaggle_image import CONCURRENT_SESSIONS, IMAGE_DATE, RETIRED_MACHINES, WEEKLY_HOURS
+from harness.kaggle_image import (
+    CONCURRENT_SESSIONS,
+    IMAGE_DATE,
+    IMAGE_PACKAGES,
+    RETIRED_MACHINES,
+    WEEKLY_HOURS,
+)
 from harness.package import CODE_SLUG, kind_of, packer_for, weights_file, wheels_slug
 from harness.records import DatasetBuild, Handle, RunSpec
 from harness.registry import load_competition, load_strategies, load_strategy
@@ -26,6 +32,7 @@ from harness.wheels import (
     imported_modules,
     missing_requirements,
     packed_requirements,
+    requirement_name,
 )
 from harness.workbench import Workbench
 from kernels.config import Competition, Strategy, weights_slug
@@ -417,8 +424,14 @@ def _imports(
     lacking = [item for item in missing if item not in packed]
     if not lacking:
         return line("imports", OK, f"{', '.join(missing)} from packed wheels, the rest in {image}")
-    fact = f"{', '.join(lacking)}: not in {image}"
+    fact = f"{', '.join(map(_beside_image, lacking))}: not in {image}"
     step = f"harness wheels build {strategy.name}"
     # The local Kaggle runs in this environment, whatever Kaggle's has.
     on_kaggle = bench.settings.remote == "kaggle"
     return line("imports", FAIL if on_kaggle and not internet else NOTE, fact, step)
+
+
+def _beside_image(requirement: str) -> str:
+    """A requirement, with the version that the image has of it when that is another one."""
+    version = IMAGE_PACKAGES.get(requirement_name(requirement))
+    return f"{requirement} (the image has {version})" if version else requirement

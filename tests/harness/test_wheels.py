@@ -81,6 +81,12 @@ def test_only_what_the_image_lacks_is_missing_and_declared_versions_count():
     assert missing_requirements("import torch, timm, skimage, PIL, yaml\n") == []
 
 
+def test_a_version_that_the_image_does_not_have_is_missing():
+    assert missing_requirements("import timm\n", ["timm>=99", "numpy>=2", "kornia==0.1"]) == [
+        "timm>=99"
+    ]  # kornia's version in the image is not known: it passes
+
+
 @pytest.mark.parametrize(
     ("text", "name"),
     [
@@ -140,6 +146,14 @@ def test_what_was_not_built_stays_and_an_old_build_goes(index, tmp_path):
     build_wheels(folder, "mine", ["tinylib==2.0"])
     assert (folder / "README.md").read_text() == "mine"
     assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_what_the_image_has_at_another_version_is_packed_at_the_one_asked_for(index, tmp_path):
+    make_wheel(index, "timm", "99.1", ["numpy", "tinydep"])
+    make_wheel(index, "tinydep", "1.2")
+    make_wheel(index, "numpy", IMAGE_PACKAGES["numpy"])
+    wheels = build_wheels(tmp_path / "datasets" / "wheels-mine", "mine", ["timm>=99"])
+    assert wheels == [Wheel("timm", "99.1"), Wheel("tinydep", "1.2")]
 
 
 def test_the_image_binds_what_may_be_chosen(index, tmp_path):
