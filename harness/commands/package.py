@@ -49,8 +49,9 @@ def package(
         ConfigError: An unknown name, or a run that cannot be pinned; nothing was built then.
     """
     packer = packer_for(bench.settings, owner=bench.owner if publish else None, rehash=rehash)
+    named = [find_slug(packer, name) for name in names]
     pinned = [pin_run(bench, name) for name in pins]
-    slugs = [find_slug(packer, name) for name in names] or (
+    slugs = named or (
         [] if pinned else [CODE_SLUG, *(slug for slug in packer.slugs() if slug != CODE_SLUG)]
     )
     results = []

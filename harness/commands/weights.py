@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.commands.package import known_state
-from harness.errors import ConfigError
+from harness.errors import ConfigError, HarnessError
 from harness.package import (
     ABOUT,
+    Packer,
     about_or_nothing,
     packer_for,
     read_about,
@@ -38,7 +39,7 @@ class WeightsRow:
     """What is known of one backbone's weights."""
 
     backbone: str
-    state: str  # current, changed, new (a folder, not published), installed (a package has them) or missing
+    state: str  # current, changed, new (a folder, not published), installed (a package has them), refused or missing
     build: DatasetBuild | None
     version: int | None
     license: str
@@ -136,14 +137,22 @@ def list_weights(bench: Workbench) -> list[WeightsRow]:
         slug = weights_slug(backbone)
         if slug in folders and weights_file(packer.datasets_folder / slug, backbone) is not None:
             folders.discard(slug)
-            rows.append(_row(bench, backbone, packer.folder(slug), users[backbone]))
+            rows.append(_row(bench, packer, backbone, slug, users[backbone]))
         else:
             state = "installed" if is_installed(backbone) else "missing"
             rows.append(WeightsRow(backbone, state, None, None, "", "", users[backbone]))
-    return rows + [_row(bench, slug, packer.folder(slug), ()) for slug in sorted(folders)]
+    return rows + [_row(bench, packer, slug, slug, ()) for slug in sorted(folders)]
 
 
-def _row(bench: Workbench, name: str, build: DatasetBuild, used_by: Sequence[str]) -> WeightsRow:
+def _row(
+    bench: Workbench, packer: Packer, name: str, slug: str, used_by: Sequence[str]
+) -> WeightsRow:
+    """One folder of weights; one that must not be sent is said to be refused, and the list goes on."""
+    try:
+        build = packer.folder(slug)
+    except HarnessError as error:
+        bench.progress(f"{slug}: {error}")
+        return WeightsRow(name, "refused", None, None, "", "", tuple(used_by))
     about = read_about(build.folder / ABOUT)
     state, version = known_state(bench, build)
     return WeightsRow(

@@ -1,6 +1,7 @@
 """Packages from the command line: published once, checked before a push, wheels installed inside the kernel."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -58,12 +59,30 @@ def test_pinning_a_run_makes_a_dataset_that_names_it(joined):
     missing = joined.run("package", "--pin", "quick-small-pin-1", ok=False)
     assert "harness pull quick-small-pin-1 --checkpoints" in missing.stderr
     joined.run("pull", "quick-small-pin-1", "--checkpoints")
+    pinned = joined.folder / "datasets" / "checkpoints-quick-small-pin-1"
+    joined.run("package", "my-nots", "--pin", "quick-small-pin-1", ok=False)
+    assert not pinned.exists()  # the misspelt name was seen first
     (row,) = joined.json("package", "--pin", "quick-small-pin-1")
     assert (row["dataset"], row["kind"]) == ("checkpoints-quick-small-pin-1", "checkpoints")
     manifest = json.loads((Path(row["folder"]) / "PACKAGE_MANIFEST.json").read_text())
     assert manifest["producer"]["run"] == "quick-small-pin-1"
     assert manifest["producer"]["kernel"].endswith("/versions/1")
     assert "checkpoints/quick.bin" in {file["path"] for file in manifest["files"]}
+
+
+def test_a_refused_folder_of_weights_is_a_line_of_the_list(joined):
+    folder = joined.folder / "datasets" / "weights-mine"
+    folder.mkdir()
+    (folder / "mine.safetensors").write_bytes(b"weights")
+    (folder / "kaggle.json").write_text(
+        '{"username": "me", "key": "0123456789abcdef0123456789abcdef"}'
+    )
+    listed = joined.run("weights", "list", "--json")
+    shutil.rmtree(folder)
+    states = {row["backbone"]: row["state"] for row in json.loads(listed.stdout)}
+    assert states.pop("weights-mine") == "refused"
+    assert states
+    assert "kaggle.json" in listed.stderr
 
 
 def test_check_is_green_where_nothing_stands_in_the_way(joined):
