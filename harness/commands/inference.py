@@ -41,7 +41,6 @@ from kernels.contract import (
     sha256_file,
 )
 
-STRATEGY_NAME = INFERENCE_KIND  # of such runs in the ledger; no strategy may be called so
 # Those of which kernels/blocks/predictors.py loads models.
 LOADED_PIPELINES = ("features", "probe", "simsiam", "supervised", "distil")
 TOLERANCE = 0.02  # other hardware moves predictions by less; another preprocessing by more
@@ -197,7 +196,7 @@ def plan_inference(bench: Workbench, blend: str | None, competition: str | None)
         thresholds=recipe_of(record).thresholds,
     )
     spec = RunSpec(
-        STRATEGY_NAME, profile=upstream[0].run.spec.profile, tag=blend_id.rpartition("-")[2]
+        INFERENCE_KIND, profile=upstream[0].run.spec.profile, tag=blend_id.rpartition("-")[2]
     )
     kernels, outputs = mounts_of(bench, [item.run for item in upstream])
     build = render_inference(

@@ -25,6 +25,7 @@ from harness.ledger import utc_now
 from harness.records import QueuedSpec, Run, RunSpec, RunState, to_json
 from harness.registry import load_strategy
 from harness.workbench import Workbench
+from kernels.contract import INFERENCE_KIND, write_json
 
 GPU_SESSIONS = 2  # that an account may have at once; for other kinds the service is asked
 
@@ -188,8 +189,6 @@ def refresh_submissions(step: _Step) -> bool:
             step.say("scored", item.submission_id, f"reference {item.ref}, public score {score}")
         record = item.csv.with_suffix(".json")
         if graded and record.is_file():
-            from kernels.contract import write_json
-
             kept = json.loads(record.read_text("utf-8"))
             write_json(record, {**kept, "submission": to_json(item)})
     return pending
@@ -284,9 +283,9 @@ def push_queued(step: _Step) -> None:
 
 def draft_of(bench: Workbench, spec: RunSpec) -> Ready:
     """The kernel of a queued spec: a strategy's without the runs it starts from, or a blend's."""
-    from harness.commands.inference import STRATEGY_NAME, plan_inference
+    from harness.commands.inference import plan_inference
 
-    if spec.strategy == STRATEGY_NAME:
+    if spec.strategy == INFERENCE_KIND:
         return plan_inference(bench, spec.tag, None).ready
     return prepare(bench, spec, draft=True)
 
