@@ -12,7 +12,14 @@ from hypothesis.extra import numpy as arrays
 from sklearn.preprocessing import StandardScaler
 
 from kernels.blocks import pairs as pairs_module
-from kernels.blocks.pairs import Pairs, find_pairs, label_purity, standardise
+from kernels.blocks.pairs import (
+    Pairs,
+    effective_dimensions,
+    find_pairs,
+    label_purity,
+    principal_axes,
+    standardise,
+)
 
 X = np.array([[1, 10, 5], [2, 10, 5], [3, 30, 5], [3, 30, 5], [9, 90, 5]], dtype=float)
 
@@ -86,13 +93,20 @@ def test_equals_brute_force_on_any_numbers(features: np.ndarray) -> None:
     assert pairs.distance == pytest.approx(brute_force(features)[1], rel=1e-9, abs=1e-9)
 
 
-def test_equals_brute_force_over_several_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("least", [10, 1000])  # with threads, and without
+def test_equals_brute_force_over_several_blocks(
+    monkeypatch: pytest.MonkeyPatch, least: int
+) -> None:
     features = correlated(300, 0)
     features[7] = features[250]
     expected, distance = brute_force(features)
-    monkeypatch.setattr(pairs_module, "GEMM_ROWS", 64)
+    monkeypatch.setattr(pairs_module, "GEMM_ROWS", 16)
+    monkeypatch.setattr(pairs_module, "GEMM_COLUMNS", 70)
     monkeypatch.setattr(pairs_module, "RECHECK_PAIRS", 50)
-    pairs = find_pairs(features)
+    monkeypatch.setattr(pairs_module, "TREE_LEAST_ROWS", least)
+    monkeypatch.setattr(pairs_module, "nearest_by_tree", lambda *_: pytest.fail("not products"))
+    monkeypatch.setattr(pairs_module, "TREE_MOST_DIMENSIONS", 0.0)
+    pairs = find_pairs(features, workers=3)
     assert pairs.neighbour.tolist() == expected.tolist()
     assert pairs.distance == pytest.approx(distance, abs=1e-12)
 
@@ -109,11 +123,30 @@ def test_tree_gives_the_same_as_products(monkeypatch: pytest.MonkeyPatch) -> Non
     features = correlated(400, 1)
     features[[3, 4, 399]] = features[50]
     by_products = find_pairs(features)
-    monkeypatch.setattr(pairs_module, "GEMM_MOST_ROWS", 10)
+    monkeypatch.setattr(pairs_module, "TREE_LEAST_ROWS", 10)
     monkeypatch.setattr(pairs_module, "nearest_by_product", lambda *_: pytest.fail("not the tree"))
     by_tree = find_pairs(features)
     assert by_tree.neighbour.tolist() == by_products.neighbour.tolist()
     assert by_tree.distance == pytest.approx(by_products.distance, abs=1e-12)
+
+
+def test_many_rows_go_to_the_tree_only_where_their_columns_are_correlated(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pairs_module, "TREE_LEAST_ROWS", 10)
+    independent = np.random.default_rng(3).normal(size=(400, 22))
+    share, axes = principal_axes(standardise(independent))
+    assert effective_dimensions(share) == pytest.approx(22, abs=1)
+    assert axes.T @ axes == pytest.approx(np.eye(22), abs=1e-12)
+    monkeypatch.setattr(pairs_module, "nearest_by_tree", lambda *_: pytest.fail("not products"))
+    assert find_pairs(independent).neighbour.tolist() == brute_force(independent)[0].tolist()
+
+
+@pytest.mark.parametrize(
+    ("share", "count"), [([1.0, 0.0], 1.0), ([0.5, 0.5], 2.0), ([0.25] * 4, 4.0)]
+)
+def test_effective_dimensions(share: list[float], count: float) -> None:
+    assert effective_dimensions(np.array(share)) == pytest.approx(count)
 
 
 @settings(max_examples=60, deadline=None)
