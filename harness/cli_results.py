@@ -30,9 +30,9 @@ def results(
 ) -> None:
     """Train a family of strategies on the local Kaggle, blend them, print one table.
 
-    Without names: linear_probe, ssl, lite0, lite1, lite2. Folds are drawn from seed 1, which no recipe was
-    chosen on. Test predictions of every strategy and of the blend stay in submissions/, with their
-    records; nothing is submitted. Stopped and run again, it goes on where it was.
+    Without names: linear_probe, levels_probe, ssl, lite0, lite1, lite2. Folds are drawn from seed 1, which
+    no recipe was chosen on. Test predictions of every strategy and of the blend stay in submissions/, with
+    their records; nothing is submitted. Stopped and run again, it goes on where it was.
 
     \b
     Examples:

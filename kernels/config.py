@@ -163,6 +163,7 @@ class ProbeConfig:
     backbone: str = "tf_efficientnet_lite0.in1k"
     weights: str = "pretrained"  # pretrained | random | a file's name in a mounted dataset
     image_size: int = 224
+    levels: int = 0  # deepest levels of the network that are looked at; 0: its last features alone
     batch_size: int = 32
     inverse_regularisation: float = 0.01
     hflip_tta: bool = True
@@ -172,6 +173,7 @@ class ProbeConfig:
 
     def __post_init__(self) -> None:
         require(self.image_size >= 16, f"image_size is {self.image_size}; at least 16")
+        require(self.levels >= 0, f"levels is {self.levels}; 0 for the last features alone")
         require(self.batch_size >= 1, f"batch_size is {self.batch_size}; at least 1")
         require_one_of("device", self.device, DEVICE_NAMES)
         require_one_of("precision", self.precision, PRECISION_NAMES)

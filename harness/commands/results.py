@@ -26,7 +26,7 @@ from harness.workbench import Workbench
 from kernels.config import Competition
 from kernels.stats.delong import delong_interval
 
-CPU_FAMILY = ("linear_probe", "ssl", "lite0", "lite1", "lite2")
+CPU_FAMILY = ("linear_probe", "levels_probe", "ssl", "lite0", "lite1", "lite2")
 BASELINE = "linear_probe"
 
 

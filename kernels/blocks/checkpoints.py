@@ -39,6 +39,7 @@ def save_classifier(path: Path, model: Classifier, head: HeadConfig, **facts: An
             "model_name": model.backbone.name,
             "model_state_dict": state,
             "freeze_backbone": model.backbone.frozen,
+            "levels": model.backbone.levels,
             "head": {**asdict(head)},
             "n_targets": model.head.n_targets,
             **facts,
@@ -62,7 +63,12 @@ def load_classifier(path: Path) -> tuple[Classifier, dict[str, Any]]:
         if key not in saved:
             raise ValueError(f"{path} has no {key!r}; it is not a checkpoint of this project")
     backbone = create_backbone(
-        saved["model_name"], "random", int(saved["img_size"]), {}, frozen=saved["freeze_backbone"]
+        saved["model_name"],
+        "random",
+        int(saved["img_size"]),
+        {},
+        frozen=saved["freeze_backbone"],
+        levels=int(saved.get("levels", 0)),
     )
     model = Classifier(backbone, HeadConfig(**saved["head"]), int(saved.get("n_targets", 1)))
     model.load_state_dict(saved["model_state_dict"])

@@ -28,7 +28,13 @@ FILMS_OF_A_KIND = 2  # n_0, n_1, p_0, p_1 as in write-up B; as many of the worst
 GALLERY_TARGETS = 3  # explained when there are many
 PICTURE_SIDE = 224  # pixels of each half; smaller films are enlarged
 CAPTION_HEIGHT = 34
-BASE_KEYS = ("model_name", "freeze_backbone", "head", "n_targets")  # save_classifier writes these
+BASE_KEYS = (
+    "model_name",
+    "freeze_backbone",
+    "levels",
+    "head",
+    "n_targets",
+)  # save_classifier writes these
 
 
 @dataclass(frozen=True)

@@ -27,24 +27,40 @@ class Backbone(nn.Module):
         frozen: No gradients, and batch norms stay in eval mode whatever ``train()`` says.
         frozen_stages: The same for the stem and so many first stages of an EfficientNet. Edges and
             textures need no relearning on some hundred films, and most of a step's time goes there.
+        levels: Look at the maps of so many deepest levels (timm's feature levels) instead of the last
+            features: pooled, they are mean and standard deviation of each channel of each level. What
+            tells films apart may be texture that a network made for objects drops on its way. 0: no.
 
     Raises:
-        ValueError: Stages are to be frozen that the trunk does not have.
+        ValueError: Stages are to be frozen, or levels looked at, that the trunk does not have.
+
+    Source: probing all levels, Evci et al. 2022 (Head2Toe, arXiv:2201.03529), without its selection.
     """
 
     mean: Tensor
     std: Tensor
 
     def __init__(
-        self, trunk: nn.Module, name: str, frozen: bool = False, frozen_stages: int = 0
+        self,
+        trunk: nn.Module,
+        name: str,
+        frozen: bool = False,
+        frozen_stages: int = 0,
+        levels: int = 0,
     ) -> None:
         super().__init__()
         self.trunk: Any = trunk
         self.name = name
         self.frozen = frozen
         self.frozen_stages = frozen_stages
+        self.levels = levels
         self.weights_from = "random"
         self.channels = int(self.trunk.num_features)
+        if levels:
+            known = getattr(trunk, "feature_info", ())
+            if len(known) < levels or not hasattr(trunk, "forward_intermediates"):
+                raise ValueError(f"levels is {levels}; {name} shows {len(known)}")
+            self.channels = 2 * sum(int(level["num_chs"]) for level in known[-levels:])
         # Each tag has statistics of its own: 0.5 for EfficientNetV2 and lite, CLIP's for EVA-02.
         data = timm.data.resolve_model_data_config(trunk, use_test_size=True)
         self.register_buffer("mean", torch.tensor(data["mean"]).view(1, 3, 1, 1), persistent=False)
@@ -96,10 +112,19 @@ class Backbone(nn.Module):
             gray: Grey levels in [0, 1], shape (B, 1, H, W).
 
         Returns:
-            Shape (B, C, h, w), before pooling and before the late norm of ConvNeXt and EVA-02.
+            Shape (B, C, h, w), before pooling and before the late norm of ConvNeXt and EVA-02. With
+            levels: every level's map and its square on the deepest level's grid.
         """
         # (B, 1, H, W) against (1, 3, 1, 1): (B, 3, H, W)
         normalised = (gray - self.mean) / self.std
+        if self.levels:
+            maps = self.trunk.forward_intermediates(
+                normalised, indices=self.levels, intermediates_only=True
+            )
+            grid = tuple(maps[-1].shape[-2:])
+            # In full precision: a deviation is the small difference of two large numbers.
+            powers = [maps[i].float() ** power for power in (1, 2) for i in range(len(maps))]
+            return torch.cat([shrink(part, grid) for part in powers], dim=1)
         features = self.trunk.forward_features(normalised)
         if features.ndim == 3:  # (B, prefix + h * w, C)
             height, width = self.trunk.patch_embed.grid_size
@@ -119,14 +144,38 @@ class Backbone(nn.Module):
         return next((layer for layer in candidates if isinstance(layer, nn.LayerNorm)), None)
 
     def pool(self, maps: Tensor) -> Tensor:
-        """Mean over positions, then the late norm, as timm does: (B, C, h, w) -> (B, C)."""
+        """Mean over positions, then the late norm, as timm does: (B, C, h, w) -> (B, C).
+
+        With levels: the means of all channels, then their standard deviations.
+        """
         pooled = maps.mean(dim=(2, 3), dtype=torch.float32)  # not in bf16: 8 bits make ties
+        if self.levels:
+            mean, square = pooled.chunk(2, dim=1)
+            # Not quite 0: there the root has no slope, and Grad-CAM wants one.
+            return torch.cat([mean, (square - mean**2).clamp(min=1e-8).sqrt()], dim=1)
         norm = self.late_norm
         if norm is None:
             return pooled
         return functional.layer_norm(
             pooled, norm.normalized_shape, norm.weight, norm.bias, norm.eps
         )
+
+
+def shrink(maps: Tensor, grid: tuple[int, int]) -> Tensor:
+    """(B, C, H, W) -> (B, C, *grid): each cell the mean of the area it covers, so the map's mean stays.
+
+    ``adaptive_avg_pool2d`` counts positions between two cells twice.
+    """
+
+    def shares(inner: int, outer: int) -> Tensor:
+        """(outer, inner): how much of each position lies in each cell; rows sum to 1."""
+        cell = torch.arange(outer, dtype=torch.float64).unsqueeze(1) / outer
+        place = torch.arange(inner, dtype=torch.float64) / inner
+        overlap = torch.minimum(cell + 1 / outer, place + 1 / inner) - torch.maximum(cell, place)
+        return (overlap.clamp(min=0) * outer).to(maps.device, maps.dtype)
+
+    with torch.autocast(maps.device.type, enabled=False):
+        return shares(maps.shape[-2], grid[0]) @ maps @ shares(maps.shape[-1], grid[1]).T
 
 
 def create_backbone(
@@ -138,6 +187,7 @@ def create_backbone(
     frozen: bool = False,
     drop_path: float = 0.0,
     frozen_stages: int = 0,
+    levels: int = 0,
 ) -> Backbone:
     """A backbone with its weights.
 
@@ -149,6 +199,7 @@ def create_backbone(
         weight_folders: Mounted datasets by slug.
         internet: See load_pretrained_trunk.
         drop_path: Stochastic depth, in [0, 1).
+        frozen, frozen_stages, levels: See Backbone.
 
     Raises:
         ValueError: Unknown name or tag, or weights that do not fit.
@@ -166,7 +217,7 @@ def create_backbone(
     if known.fixed_input_size:
         arguments["img_size"] = image_size
     trunk = timm.create_model(name, pretrained=False, **arguments)
-    backbone = Backbone(trunk, name, frozen=frozen, frozen_stages=frozen_stages)
+    backbone = Backbone(trunk, name, frozen, frozen_stages, levels)
     if weights != "random":
         backbone.weights_from = load_pretrained_trunk(
             trunk, name, weights, weight_folders, internet

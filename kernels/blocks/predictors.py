@@ -104,7 +104,9 @@ def predict_by_probe(
     """pipelines/probe.py: one frozen backbone and a regression for each fold."""
     name = probe_backbone_file(config.backbone)
     folders = {"probe": folder / CHECKPOINT_FOLDER}
-    backbone = create_backbone(config.backbone, name, config.image_size, folders, frozen=True)
+    backbone = create_backbone(
+        config.backbone, name, config.image_size, folders, frozen=True, levels=config.levels
+    )
     compute.place(backbone)
     views = ("plain", "hflip") if config.hflip_tta else ("plain",)
     films = load_films(config.image_size, None)

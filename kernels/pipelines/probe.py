@@ -1,7 +1,7 @@
 """A frozen pretrained backbone and a logistic regression: the bar for everything trained.
 
-films -> uint8 cache -> features of the backbone (plain and mirrored, averaged) -> in each fold:
-standardise, fit, predict. Nothing of a held-out film touches what is fitted; the backbone has never
+films -> uint8 cache -> features of the backbone, or of several of its levels (plain and mirrored,
+averaged) -> in each fold: standardise, fit, predict. Nothing of a held-out film touches what is fitted; the backbone has never
 seen any of them.
 """
 
@@ -43,7 +43,9 @@ def run(config: ProbeConfig, tables: Tables, writer: OutputWriter) -> None:
     say(f"groups: {groups_report['finding']}")
 
     torch.manual_seed(derive_seed(config.folds.seeds[0], "backbone"))  # for weights="random"
-    backbone = create_backbone(config.backbone, config.weights, size, writer.datasets, frozen=True)
+    backbone = create_backbone(
+        config.backbone, config.weights, size, writer.datasets, frozen=True, levels=config.levels
+    )
     compute.place(backbone)
     say(
         f"backbone {config.backbone}: {backbone.channels} features, weights from {backbone.weights_from}"
