@@ -50,6 +50,7 @@ def small(strategy, **changes):
 MEMBERS = {
     "features": (features, lambda: small(FEATURES, image_size=48)),
     "probe": (probe, lambda: small(PROBE, image_size=32, weights="random")),
+    "levels": (probe, lambda: small(PROBE, image_size=48, weights="random", levels=2)),
     "simsiam": (
         simsiam,
         lambda: small(

@@ -11,6 +11,7 @@ from kernels.blocks.models import (
     SpatialAttention,
     count_parameters,
     create_backbone,
+    shrink,
 )
 from kernels.config import HeadConfig
 
@@ -88,6 +89,51 @@ def test_map_keeps_positions_for_tokens_and_channels_last():
         with torch.inference_mode():
             change = (backbone(marked) - backbone(film)).norm(dim=1)[0]
         assert int(change.argmax()) == change.shape[1] - 1, name
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [(SMALL, 72), ("test_convnext.r160_in1k", 64), ("test_vit.r160_in1k", 64)]
+)
+def test_levels_are_mean_and_deviation_of_every_channel(name, size):
+    backbone = create_backbone(name, "random", size, {}, frozen=True, levels=3)
+    perturb(backbone)
+    films = torch.rand(2, 1, size, size)
+    with torch.inference_mode():
+        maps = backbone.trunk.forward_intermediates(
+            (films - backbone.mean) / backbone.std, indices=3, intermediates_only=True
+        )
+        found = backbone(films)
+        pooled = backbone.pool(found)
+    assert found.shape[-2:] == maps[-1].shape[-2:]  # one grid, for Grad-CAM
+    assert pooled.shape == (2, backbone.channels)
+    means, deviations = pooled.chunk(2, dim=1)
+    torch.testing.assert_close(
+        means, torch.cat([part.mean((2, 3)) for part in maps], 1), rtol=1e-4, atol=1e-4
+    )
+    expected = torch.cat([part.std((2, 3), unbiased=False) for part in maps], 1)
+    torch.testing.assert_close(deviations, expected, rtol=1e-3, atol=2e-3)
+
+
+def test_a_flat_level_has_no_deviation_and_a_slope():
+    backbone = create_backbone(SMALL, "random", 32, {}, frozen=True, levels=1)
+    maps = torch.ones(1, backbone.channels, 2, 2, requires_grad=True)
+    pooled = backbone.pool(maps)
+    assert pooled[0, -1].item() == pytest.approx(0, abs=1e-3)
+    pooled.sum().backward()
+    assert maps.grad.isfinite().all()
+
+
+def test_levels_that_are_not_there_are_refused():
+    with pytest.raises(ValueError, match=r"levels is 6; .* shows 5"):
+        create_backbone(SMALL, "random", 32, {}, levels=6)
+
+
+def test_shrinking_keeps_the_mean_whatever_the_sizes():
+    maps = torch.rand(2, 3, 15, 7, dtype=torch.float64)
+    assert shrink(maps, (8, 4)).mean((2, 3)).sub(maps.mean((2, 3))).abs().max() < 1e-12
+    halves = maps[..., :14, :6]
+    expected = torch.nn.functional.avg_pool2d(halves, 2)
+    torch.testing.assert_close(shrink(halves, (7, 3)), expected)
 
 
 def test_frozen_backbone_stays_bit_identical_through_training():

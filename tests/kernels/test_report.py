@@ -9,15 +9,17 @@ import numpy as np
 import pytest
 import torch
 
+from kernels.blocks.checkpoints import load_classifier, save_classifier
 from kernels.blocks.devices import Compute
 from kernels.blocks.gallery import Showcase, typical_and_worst
+from kernels.blocks.gradcam import grad_cam
 from kernels.blocks.linear_models import fit_linear_model, predict_linear_model
 from kernels.blocks.model_card import card_text
 from kernels.blocks.models import Classifier, create_backbone
 from kernels.blocks.outputs import OutputWriter
 from kernels.blocks.paths import KagglePaths
 from kernels.blocks.plots import PLOT_NAMES, calibration_points, pr_points, roc_points
-from kernels.blocks.predicting import encode_images, predict_probs
+from kernels.blocks.predicting import encode_images, gray_tensor, predict_probs
 from kernels.blocks.report import build_report, score_films
 from kernels.blocks.verdicts import PredictionRows, Verdicts
 from kernels.config import Competition, FeaturesConfig, HeadConfig, ProbeConfig
@@ -310,11 +312,12 @@ def _config_names() -> dict:
     return vars(config)
 
 
-def test_a_linear_probe_as_one_network_predicts_what_scikit_learn_does():
+@pytest.mark.parametrize("levels", [0, 3])
+def test_a_linear_probe_as_one_network_predicts_what_scikit_learn_does(levels, tmp_path):
     torch.manual_seed(0)
     films = np.random.default_rng(1).integers(0, 256, (20, 32, 32)).astype(np.uint8)
     targets = (np.arange(20) % 3 == 0).astype(int)[:, None]
-    backbone = create_backbone(ProbeConfig().backbone, "random", 32, {}, frozen=True)
+    backbone = create_backbone(ProbeConfig().backbone, "random", 32, {}, frozen=True, levels=levels)
     compute = Compute("cpu", None, "test")
     features = encode_images(backbone, films, ("plain",), 8, compute)
     fitted = fit_linear_model(features, targets, 0.01, exclusive=False)
@@ -322,3 +325,11 @@ def test_a_linear_probe_as_one_network_predicts_what_scikit_learn_does():
     fill_linear_head(model, fitted)
     probs = predict_probs(model, films, ("plain",), 8, compute)
     np.testing.assert_allclose(probs, predict_linear_model(fitted, features), atol=1e-4)
+    facts = {"epoch": 0, "val_auc": 0.5, "img_size": 32}
+    save_classifier(tmp_path / "model.pt", model, HeadConfig(), **facts)
+    loaded, _ = load_classifier(tmp_path / "model.pt")
+    np.testing.assert_array_equal(predict_probs(loaded, films, ("plain",), 8, compute), probs)
+    batch = compute.put(gray_tensor(films))
+    cams = torch.stack([grad_cam(loaded, batch, 0, positive=side) for side in (True, False)])
+    assert cams.isfinite().all()
+    assert float(cams.max()) == 1.0
