@@ -2,23 +2,22 @@
 
 Pairs are noise unless a film's neighbour shares its label more often than chance says: ``label_purity``
 gives both numbers. numpy only at the recipe's size; from ten thousand rows on scipy's k-d tree, loaded
-on demand, where the columns are as correlated as these features are.
+on demand, where it is the quicker of the two: columns as correlated as these features are.
 """
 
-import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
+from kernels.blocks.seed import worker_count
+
 GEMM_ROWS = 128  # rows searched at once, against GEMM_COLUMNS others: 4 MB of float32 stay in cache
 GEMM_COLUMNS = 8192
-# A tree wins where rows are many and lie near a few directions. Measured at 50,000 x 22 on one core, seconds
-# of tree and products: 0.7 and 4.2 at 5.6 effective dimensions, 4.1 and 5.3 at 8.0, 7.6 and 4.4 at 9.1. The
-# features of real films have 4.7.
-TREE_LEAST_ROWS = 10_000
-TREE_MOST_DIMENSIONS = 8.0
+TREE_LEAST_ROWS = 10_000  # below it products take less time than loading scipy
+TRIED_ROWS = 64  # searched both ways to see which is quicker
 RECHECK_PAIRS = 200_000  # candidates compared exactly at once, float64 (pairs, D)
 
 
@@ -86,7 +85,7 @@ def find_pairs(features: np.ndarray, workers: int = -1) -> Pairs:
     """The nearest other row of every row, after standardising the columns.
 
     Exact, with equal rows handled right: a twin is a neighbour at distance 0, the row itself never
-    is. Among equally near rows the lowest index wins (below TREE_LEAST_ROWS distinct rows).
+    is. Among equally near rows the lowest index wins.
 
     Args:
         features: Shape (N, D), N >= 2, finite.
@@ -126,14 +125,7 @@ def find_pairs(features: np.ndarray, workers: int = -1) -> Pairs:
     if len(first) > 1 and not twins.all():
         alone = np.flatnonzero(sizes == 1)
         rows = distinct[order]
-        if len(rows) < TREE_LEAST_ROWS:
-            near, apart = nearest_by_product(rows, alone)
-        else:
-            share, axes = principal_axes(rows)
-            if effective_dimensions(share) <= TREE_MOST_DIMENSIONS:
-                near, apart = nearest_by_tree(rows, alone, axes, workers)
-            else:
-                near, apart = nearest_by_product(rows, alone, workers)
+        near, apart = nearest_rows(rows, alone, worker_count() if workers < 0 else workers)
         neighbour[first[alone]] = first[near]
         distance[first[alone]] = apart
     return Pairs(
@@ -145,13 +137,40 @@ def find_pairs(features: np.ndarray, workers: int = -1) -> Pairs:
     )
 
 
+def nearest_rows(
+    rows: np.ndarray, queries: np.ndarray, workers: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Nearest other row of rows[queries] among distinct rows: (row, distance), by the quicker search.
+
+    Both are exact and break ties alike, so trying them decides about seconds only. Measured at 50,000 x 22
+    on one core, tree and products: 0.7 s and 4.2 s where six factors explain the columns, 7.6 s and 4.4 s
+    where ten do and a fifth is noise.
+    """
+    if len(rows) < TREE_LEAST_ROWS:
+        return nearest_by_product(rows, queries)
+    tree = TurnedTree(rows)
+    start = len(queries) // 2
+    tried = tree.in_leaf_order(queries)[
+        start : start + TRIED_ROWS
+    ]  # neighbours: as all will be asked
+    seconds = []
+    for search in (tree.nearest, lambda some: nearest_by_product(rows, some)):
+        started = time.perf_counter()
+        search(tried)
+        seconds.append(time.perf_counter() - started)
+    if seconds[0] <= seconds[1]:
+        return tree.nearest(queries, workers)
+    return nearest_by_product(rows, queries, workers)
+
+
 def nearest_by_product(
     rows: np.ndarray, queries: np.ndarray, workers: int = 1
 ) -> tuple[np.ndarray, np.ndarray]:
     """Nearest other row of rows[queries] among distinct rows: float32 products, float64 decisions.
 
-    |a - b|^2 = |a|^2 + |b|^2 - 2ab in float32 is right to a known bound; every row within that bound of
-    the best is compared again exactly, so the answer does not depend on rounding or on BLAS.
+    |a - b|^2 = |a|^2 + |b|^2 - 2ab in float32 is right to a known share of |a|^2 + |b|^2; every row that
+    may be the nearest by it is compared again exactly, so the answer does not depend on rounding or on
+    BLAS. The share is taken of each row's own norm: one far row does not blur the others.
     """
     from threadpoolctl import threadpool_limits
 
@@ -159,11 +178,11 @@ def nearest_by_product(
     norms = np.einsum("ij,ij->i", rows, rows)
     # Rounding of a product of D terms, of the norms, and of rows to float32; 4 for comfort.
     bound = 4.0 * (rows.shape[1] + 4) * float(np.finfo(np.float32).eps)
-    norms_single = norms.astype(np.float32)
+    least = (norms * (1.0 - bound)).astype(np.float32)  # no squared distance is less, but for |a|^2
     near = np.empty(len(queries), dtype=np.intp)
     apart = np.empty(len(queries))
     single_twice = np.ascontiguousarray(-2.0 * single.T)
-    threads = (os.cpu_count() or 1) if workers < 0 else max(1, workers)
+    threads = max(1, min(workers, -(-len(queries) // GEMM_ROWS)))
 
     def search(share: int) -> None:
         """Every ``threads``-th block of queries."""
@@ -171,17 +190,20 @@ def nearest_by_product(
         buffer = np.empty((GEMM_ROWS, min(GEMM_COLUMNS, len(rows))), dtype=np.float32)
         for start in range(share * GEMM_ROWS, len(queries), threads * GEMM_ROWS):
             block = queries[start : start + GEMM_ROWS]
-            slack = bound * (norms[block] + norms.max())
+            every = np.arange(len(block))
             limit = np.full(len(block), np.inf)
             found = []
             for first in range(0, len(rows), GEMM_COLUMNS):
                 there = single_twice[:, first : first + GEMM_COLUMNS]
-                table = np.matmul(single[block], there, out=buffer[: len(block), : there.shape[1]])
-                table += norms_single[first : first + GEMM_COLUMNS]
-                own = np.flatnonzero((block >= first) & (block < first + there.shape[1]))
+                width = there.shape[1]
+                table = np.matmul(single[block], there, out=buffer[: len(block), :width])
+                table += least[first : first + width]
+                own = np.flatnonzero((block >= first) & (block < first + width))
                 table[own, block[own] - first] = np.inf
-                limit = np.minimum(limit, table.min(axis=1) + slack)
-                query, column = np.divmod(np.flatnonzero(table <= limit[:, None]), there.shape[1])
+                best = table.argmin(axis=1)
+                most = table[every, best] + 2 * bound * (norms[first + best] + norms[block])
+                limit = np.minimum(limit, most)
+                query, column = np.divmod(np.flatnonzero(table <= limit[:, None]), width)
                 found.append((query, column + first, table[query, column]))
             query, candidate, rough = (np.concatenate(part) for part in zip(*found, strict=True))
             kept = rough <= limit[query]  # those of early columns were let in by a wider limit
@@ -189,10 +211,9 @@ def nearest_by_product(
             squares = np.empty(len(query))
             for piece in range(0, len(query), RECHECK_PAIRS):
                 part = slice(piece, piece + RECHECK_PAIRS)
-                gap = rows[block[query[part]]] - rows[candidate[part]]
-                squares[part] = np.einsum("ij,ij->i", gap, gap)
-            best = np.lexsort((candidate, squares, query))
-            chosen = best[np.searchsorted(query[best], np.arange(len(block)))]
+                squares[part] = squared_gaps(rows, block[query[part]], candidate[part])
+            order = np.lexsort((candidate, squares, query))
+            chosen = order[np.searchsorted(query[order], every)]
             near[start : start + len(block)] = candidate[chosen]
             apart[start : start + len(block)] = np.sqrt(squares[chosen])
 
@@ -206,43 +227,58 @@ def nearest_by_product(
     return near, apart
 
 
-def principal_axes(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Shares of the variance, descending, shape (D,); and the axes that have them, columns of (D, D)."""
-    variance, axes = np.linalg.eigh(rows.T @ rows)
-    variance = np.maximum(variance[::-1], 0.0)
-    return variance / variance.sum(), axes[:, ::-1]
+def squared_gaps(rows: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Squared distances between rows[one] and rows[other], by subtraction: shape (M,)."""
+    gap = rows[one] - rows[other]
+    found: np.ndarray = np.einsum("ij,ij->i", gap, gap)
+    return found
 
 
-def effective_dimensions(share: np.ndarray) -> float:
-    """exp of the entropy of shares of variance: D for independent columns, 1 for a line (Roy & Vetterli 2007)."""
-    share = share[share > 0]
-    return float(np.exp(-(share * np.log(share)).sum()))
+class TurnedTree:
+    """scipy's k-d tree of distinct rows, turned to their principal axes; memory stays linear.
 
-
-def nearest_by_tree(
-    rows: np.ndarray, queries: np.ndarray, axes: np.ndarray, workers: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Nearest other row of rows[queries] among distinct rows by scipy's k-d tree; memory stays linear.
-
-    A tree halves along coordinates. Turned to their principal axes, which changes no distance, correlated
-    rows are told apart by the first few: 38 s became 6 s at 100,000 x 22 on one core. Queries in the
-    order of the leaves find them in cache: 3 s.
+    A tree halves along coordinates. Turned, correlated rows are told apart by the first few: 38 s became
+    6 s at 100,000 x 22 on one core. Queries in the order of the leaves find them in cache: 3 s.
     """
-    from scipy.spatial import cKDTree
 
-    turned = np.ascontiguousarray(rows @ axes)
-    tree = cKDTree(turned)
-    wanted = np.zeros(len(rows), dtype=bool)
-    wanted[queries] = True
-    ordered = tree.indices[wanted[tree.indices]]
-    place = np.empty(len(rows), dtype=np.intp)
-    place[ordered] = np.arange(len(ordered))
-    _, near = tree.query(turned[ordered], k=2, workers=workers)
-    near = near[place[queries]]
-    # The row itself comes first, unless the distance to the next is too small to be told from 0.
-    nearest = np.where(near[:, 0] == queries, near[:, 1], near[:, 0])
-    gap = rows[queries] - rows[nearest]
-    return nearest, np.sqrt(np.einsum("ij,ij->i", gap, gap))
+    def __init__(self, rows: np.ndarray) -> None:
+        from scipy.spatial import cKDTree
+
+        self.rows = rows
+        centred = rows - rows.mean(axis=0)
+        axes = np.linalg.eigh(centred.T @ centred)[1]
+        self.turned = np.ascontiguousarray(centred @ axes[:, ::-1])
+        self.tree = cKDTree(self.turned)
+        self.norms = np.sqrt(np.einsum("ij,ij->i", self.turned, self.turned))
+
+    def in_leaf_order(self, queries: np.ndarray) -> np.ndarray:
+        """The same rows, those of a leaf beside each other."""
+        wanted = np.zeros(len(self.rows), dtype=bool)
+        wanted[queries] = True
+        ordered: np.ndarray = self.tree.indices[wanted[self.tree.indices]]
+        return ordered
+
+    def nearest(self, queries: np.ndarray, workers: int = 1) -> tuple[np.ndarray, np.ndarray]:
+        """Nearest other row of rows[queries], each named once: (row, distance) in their order."""
+        ordered = self.in_leaf_order(queries)
+        # Itself, the nearest, and one more: farther off than rounding can account for, it shows that no
+        # other row competes. Turning keeps distances but for rounding; what is chosen is measured anew.
+        far, near = self.tree.query(self.turned[ordered], k=3, workers=workers)
+        own = near == ordered[:, None]
+        squares = np.stack([squared_gaps(self.rows, ordered, column) for column in near.T], axis=1)
+        squares[own] = np.inf
+        best = np.lexsort((near, squares), axis=1)[:, 0]
+        every = np.arange(len(ordered))
+        nearest, apart = near[every, best], np.sqrt(squares[every, best])
+        rounding = 8 * self.rows.shape[1] * np.finfo(np.float64).eps
+        slack = rounding * (self.norms[ordered] + far[:, -1])
+        doubtful = np.flatnonzero(~own.any(axis=1) | (far[:, -1] <= apart + slack))
+        if len(doubtful):
+            found = nearest_by_product(self.rows, ordered[doubtful], workers)
+            nearest[doubtful], apart[doubtful] = found
+        place = np.empty(len(self.rows), dtype=np.intp)
+        place[ordered] = every
+        return nearest[place[queries]], apart[place[queries]]
 
 
 def label_purity(neighbour: np.ndarray, targets: np.ndarray) -> LabelPurity:

@@ -3,6 +3,9 @@
 import json
 import subprocess
 import sys
+import time
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,10 +17,11 @@ from sklearn.preprocessing import StandardScaler
 from kernels.blocks import pairs as pairs_module
 from kernels.blocks.pairs import (
     Pairs,
-    effective_dimensions,
+    TurnedTree,
     find_pairs,
     label_purity,
-    principal_axes,
+    nearest_by_product,
+    squared_gaps,
     standardise,
 )
 
@@ -26,7 +30,10 @@ X = np.array([[1, 10, 5], [2, 10, 5], [3, 30, 5], [3, 30, 5], [9, 90, 5]], dtype
 
 def brute_force(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Every distance by subtraction; the lowest index wins among equals."""
-    table = standardise(features)
+    return nearest_by_subtraction(standardise(features))
+
+
+def nearest_by_subtraction(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     squares = ((table[:, None] - table[None]) ** 2).sum(axis=2)
     np.fill_diagonal(squares, np.inf)
     return squares.argmin(axis=1), np.sqrt(squares.min(axis=1))
@@ -93,22 +100,35 @@ def test_equals_brute_force_on_any_numbers(features: np.ndarray) -> None:
     assert pairs.distance == pytest.approx(brute_force(features)[1], rel=1e-9, abs=1e-9)
 
 
-@pytest.mark.parametrize("least", [10, 1000])  # with threads, and without
+@pytest.mark.parametrize("workers", [1, 3])
 def test_equals_brute_force_over_several_blocks(
-    monkeypatch: pytest.MonkeyPatch, least: int
+    monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
-    features = correlated(300, 0)
-    features[7] = features[250]
-    expected, distance = brute_force(features)
+    table = standardise(correlated(300, 0))
+    expected, distance = nearest_by_subtraction(table)
     monkeypatch.setattr(pairs_module, "GEMM_ROWS", 16)
     monkeypatch.setattr(pairs_module, "GEMM_COLUMNS", 70)
     monkeypatch.setattr(pairs_module, "RECHECK_PAIRS", 50)
-    monkeypatch.setattr(pairs_module, "TREE_LEAST_ROWS", least)
-    monkeypatch.setattr(pairs_module, "nearest_by_tree", lambda *_: pytest.fail("not products"))
-    monkeypatch.setattr(pairs_module, "TREE_MOST_DIMENSIONS", 0.0)
-    pairs = find_pairs(features, workers=3)
-    assert pairs.neighbour.tolist() == expected.tolist()
-    assert pairs.distance == pytest.approx(distance, abs=1e-12)
+    near, apart = nearest_by_product(table, np.arange(300), workers)
+    assert near.tolist() == expected.tolist()
+    assert apart == pytest.approx(distance, abs=1e-12)
+
+
+def test_one_far_row_does_not_blur_the_others() -> None:
+    rows = np.random.default_rng(5).normal(size=(2000, 22))
+    rows[17] = 1e4
+    table = standardise(rows)
+    seen: list[int] = []
+
+    def counted(table: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+        seen.append(len(one))
+        return squared_gaps(table, one, other)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pairs_module, "squared_gaps", counted)
+        near, _ = nearest_by_product(table, np.arange(2000))
+    assert near.tolist() == brute_force(rows)[0].tolist()
+    assert sum(seen) < 2 * 2000 + 2000  # of the far row itself all others may be compared
 
 
 def test_float32_cannot_decide_between_neighbours_a_hair_apart() -> None:
@@ -119,34 +139,69 @@ def test_float32_cannot_decide_between_neighbours_a_hair_apart() -> None:
     assert pairs.neighbour.tolist() == brute_force(features)[0].tolist()
 
 
-def test_tree_gives_the_same_as_products(monkeypatch: pytest.MonkeyPatch) -> None:
-    features = correlated(400, 1)
-    features[[3, 4, 399]] = features[50]
-    by_products = find_pairs(features)
-    monkeypatch.setattr(pairs_module, "TREE_LEAST_ROWS", 10)
-    monkeypatch.setattr(pairs_module, "nearest_by_product", lambda *_: pytest.fail("not the tree"))
-    by_tree = find_pairs(features)
-    assert by_tree.neighbour.tolist() == by_products.neighbour.tolist()
-    assert by_tree.distance == pytest.approx(by_products.distance, abs=1e-12)
+@pytest.mark.parametrize("workers", [1, 3])
+def test_tree_gives_the_same_as_products(workers: int) -> None:
+    rows = standardise(correlated(400, 1))
+    queries = np.arange(0, 400, 3)
+    by_products = nearest_by_product(rows, queries)
+    near, apart = TurnedTree(rows).nearest(queries, workers)
+    assert near.tolist() == by_products[0].tolist()
+    assert apart == pytest.approx(by_products[1], abs=1e-12)
 
 
-def test_many_rows_go_to_the_tree_only_where_their_columns_are_correlated(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(pairs_module, "TREE_LEAST_ROWS", 10)
-    independent = np.random.default_rng(3).normal(size=(400, 22))
-    share, axes = principal_axes(standardise(independent))
-    assert effective_dimensions(share) == pytest.approx(22, abs=1)
-    assert axes.T @ axes == pytest.approx(np.eye(22), abs=1e-12)
-    monkeypatch.setattr(pairs_module, "nearest_by_tree", lambda *_: pytest.fail("not products"))
-    assert find_pairs(independent).neighbour.tolist() == brute_force(independent)[0].tolist()
-
-
-@pytest.mark.parametrize(
-    ("share", "count"), [([1.0, 0.0], 1.0), ([0.5, 0.5], 2.0), ([0.25] * 4, 4.0)]
+@settings(max_examples=60, deadline=None)
+@given(
+    arrays.arrays(
+        np.float64,
+        st.tuples(st.integers(4, 40), st.integers(1, 3)),
+        elements=st.integers(-3, 3).map(float),
+    ),
+    st.sampled_from([1.0, 1e7, 1e13]),
 )
-def test_effective_dimensions(share: list[float], count: float) -> None:
-    assert effective_dimensions(np.array(share)) == pytest.approx(count)
+def test_the_tree_breaks_ties_and_bears_scales_as_products_do(
+    grid: np.ndarray, scale: float
+) -> None:
+    # A value far off squeezes its column, so that turned coordinates have few digits left.
+    features = np.concatenate([grid, np.zeros((len(grid), 1))], axis=1)
+    features[0, -1] = scale
+    rows = np.unique(standardise(features) + 0.0, axis=0)
+    if len(rows) < 4:
+        return
+    queries = np.arange(len(rows))
+    near, apart = TurnedTree(rows).nearest(queries)
+    expected = nearest_by_product(rows, queries)
+    assert near.tolist() == expected[0].tolist()
+    assert apart.tolist() == expected[1].tolist()
+
+
+def test_many_rows_go_to_the_quicker_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pairs_module, "TREE_LEAST_ROWS", 10)
+    features = correlated(400, 2)
+    expected = brute_force(features)[0].tolist()
+    asked: list[tuple[str, int]] = []
+
+    def slow(name: str, search: Callable, seconds: float) -> Callable:
+        def run(*arguments: Any, **named: Any) -> Any:
+            asked.append((name, len(arguments[1])))
+            time.sleep(seconds)
+            return search(*arguments, **named)
+
+        return run
+
+    for slower, quicker in (("tree", "products"), ("products", "tree")):
+        asked.clear()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(
+                pairs_module,
+                "nearest_by_product",
+                slow("products", nearest_by_product, 0.3 * (slower == "products")),
+            )
+            patch.setattr(
+                TurnedTree, "nearest", slow("tree", TurnedTree.nearest, 0.3 * (slower == "tree"))
+            )
+            assert find_pairs(features).neighbour.tolist() == expected
+        assert (quicker, 400) in asked
+        assert (slower, 400) not in asked
 
 
 @settings(max_examples=60, deadline=None)
