@@ -58,8 +58,16 @@ class Backbone(nn.Module):
         self.channels = int(self.trunk.num_features)
         if levels:
             known = getattr(trunk, "feature_info", ())
-            if len(known) < levels or not hasattr(trunk, "forward_intermediates"):
-                raise ValueError(f"levels is {levels}; {name} shows {len(known)}")
+            if not hasattr(trunk, "forward_intermediates"):
+                raise ValueError(
+                    f"timm {timm.__version__} shows no levels of {name}. Set levels=0."
+                )
+            if len(known) < levels:
+                raise ValueError(f"levels is {levels}; {name} has {len(known)}")
+            if frozen_stages:
+                raise ValueError(
+                    "frozen_stages and levels are both set; levels are of a whole network"
+                )
             self.channels = 2 * sum(int(level["num_chs"]) for level in known[-levels:])
         # Each tag has statistics of its own: 0.5 for EfficientNetV2 and lite, CLIP's for EVA-02.
         data = timm.data.resolve_model_data_config(trunk, use_test_size=True)
@@ -113,7 +121,8 @@ class Backbone(nn.Module):
 
         Returns:
             Shape (B, C, h, w), before pooling and before the late norm of ConvNeXt and EVA-02. With
-            levels: every level's map and its square on the deepest level's grid.
+            levels: every level's map, and the squares of its deviations from each channel's mean, on
+            the deepest level's grid.
         """
         # (B, 1, H, W) against (1, 3, 1, 1): (B, 3, H, W)
         normalised = (gray - self.mean) / self.std
@@ -122,9 +131,11 @@ class Backbone(nn.Module):
                 normalised, indices=self.levels, intermediates_only=True
             )
             grid = tuple(maps[-1].shape[-2:])
-            # In full precision: a deviation is the small difference of two large numbers.
-            powers = [maps[i].float() ** power for power in (1, 2) for i in range(len(maps))]
-            return torch.cat([shrink(part, grid) for part in powers], dim=1)
+            values = [part.float() for part in maps]  # 8 bits of bf16 would make ties
+            # Not plain squares: their mean is the large sum of variance and squared mean, and Grad-CAM
+            # would see brightness where the network looks at texture.
+            spread = [(part - part.mean(dim=(2, 3), keepdim=True)) ** 2 for part in values]
+            return torch.cat([shrink(part, grid) for part in values + spread], dim=1)
         features = self.trunk.forward_features(normalised)
         if features.ndim == 3:  # (B, prefix + h * w, C)
             height, width = self.trunk.patch_embed.grid_size
@@ -150,9 +161,9 @@ class Backbone(nn.Module):
         """
         pooled = maps.mean(dim=(2, 3), dtype=torch.float32)  # not in bf16: 8 bits make ties
         if self.levels:
-            mean, square = pooled.chunk(2, dim=1)
-            # Not quite 0: there the root has no slope, and Grad-CAM wants one.
-            return torch.cat([mean, (square - mean**2).clamp(min=1e-8).sqrt()], dim=1)
+            mean, variance = pooled.chunk(2, dim=1)
+            # A flat channel's root has an infinite slope; clamped it has none, and gradients stay finite.
+            return torch.cat([mean, variance.clamp(min=1e-8).sqrt()], dim=1)
         norm = self.late_norm
         if norm is None:
             return pooled
@@ -314,6 +325,8 @@ class Classifier(nn.Module):
         self.backbone = backbone
         self.attention: nn.Module = nn.Identity()
         if head.attention != "none":
+            if backbone.levels:
+                raise ValueError(f"attention {head.attention} weighs one map; levels are several")
             self.attention = SpatialAttention(
                 backbone.channels,
                 head.attention_reduction,

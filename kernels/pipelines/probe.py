@@ -1,8 +1,8 @@
 """A frozen pretrained backbone and a logistic regression: the bar for everything trained.
 
 films -> uint8 cache -> features of the backbone, or of several of its levels (plain and mirrored,
-averaged) -> in each fold: standardise, fit, predict. Nothing of a held-out film touches what is fitted; the backbone has never
-seen any of them.
+averaged) -> in each fold: standardise, fit, predict. Nothing of a held-out film touches what is
+fitted; the backbone has never seen any of them.
 """
 
 import time

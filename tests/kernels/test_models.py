@@ -5,6 +5,7 @@ import timm
 import torch
 from torch import nn
 
+from kernels.blocks.gradcam import grad_cam
 from kernels.blocks.models import (
     Classifier,
     ClassifierHead,
@@ -92,40 +93,71 @@ def test_map_keeps_positions_for_tokens_and_channels_last():
 
 
 @pytest.mark.parametrize(
-    ("name", "size"), [(SMALL, 72), ("test_convnext.r160_in1k", 64), ("test_vit.r160_in1k", 64)]
+    ("name", "size", "channels"),
+    [
+        (SMALL, 72, 40 + 112 + 320),
+        ("test_convnext.r160_in1k", 64, 32 + 48 + 64),
+        ("test_vit.r160_in1k", 64, 3 * 64),
+    ],
 )
-def test_levels_are_mean_and_deviation_of_every_channel(name, size):
+def test_levels_are_mean_and_deviation_of_every_channel(name, size, channels):
     backbone = create_backbone(name, "random", size, {}, frozen=True, levels=3)
     perturb(backbone)
     films = torch.rand(2, 1, size, size)
     with torch.inference_mode():
-        maps = backbone.trunk.forward_intermediates(
-            (films - backbone.mean) / backbone.std, indices=3, intermediates_only=True
-        )
+        color = (films - backbone.mean) / backbone.std
+        maps = backbone.trunk.forward_intermediates(color, intermediates_only=True)[-3:]
         found = backbone(films)
         pooled = backbone.pool(found)
+    assert sum(part.shape[1] for part in maps) == channels
     assert found.shape[-2:] == maps[-1].shape[-2:]  # one grid, for Grad-CAM
     assert pooled.shape == (2, backbone.channels)
     means, deviations = pooled.chunk(2, dim=1)
-    torch.testing.assert_close(
-        means, torch.cat([part.mean((2, 3)) for part in maps], 1), rtol=1e-4, atol=1e-4
-    )
+    expected = torch.cat([part.mean((2, 3)) for part in maps], 1)
+    torch.testing.assert_close(means, expected, rtol=1e-4, atol=1e-5)
     expected = torch.cat([part.std((2, 3), unbiased=False) for part in maps], 1)
-    torch.testing.assert_close(deviations, expected, rtol=1e-3, atol=2e-3)
+    torch.testing.assert_close(deviations, expected, rtol=1e-3, atol=2e-4)
 
 
-def test_a_flat_level_has_no_deviation_and_a_slope():
+def test_texture_is_seen_where_it_is_whatever_the_brightness():
+    """The evidence of a deviation lies where the channel deviates, not where it is bright."""
     backbone = create_backbone(SMALL, "random", 32, {}, frozen=True, levels=1)
-    maps = torch.ones(1, backbone.channels, 2, 2, requires_grad=True)
+
+    class Flat(nn.Module):
+        """A network whose one level is what it is given."""
+
+        def forward_intermediates(self, color, **_):
+            return [color[:, :1]]
+
+    backbone.trunk = Flat()
+    backbone.channels = 2
+    film = torch.full((1, 1, 8, 8), 0.5)
+    film[0, 0, :4, 4:] += torch.tensor([0.1, -0.1]).repeat(4, 2)  # top right
+    model = Classifier(backbone, HeadConfig())
+    with torch.no_grad():
+        model.head.layers[-1].weight.copy_(torch.tensor([[0.0, 1.0]]))  # the deviation alone
+    cam = grad_cam(model.eval(), film, 0, positive=True)[0]
+    assert cam[:4, 4:].min() > 0.99
+    assert cam[4:].max() < 0.1
+    assert cam[:4, :4].max() < 0.1
+
+
+def test_a_flat_level_has_no_deviation_and_keeps_gradients_finite():
+    backbone = create_backbone(SMALL, "random", 32, {}, frozen=True, levels=1)
+    maps = torch.zeros(1, backbone.channels, 2, 2, requires_grad=True)
     pooled = backbone.pool(maps)
     assert pooled[0, -1].item() == pytest.approx(0, abs=1e-3)
     pooled.sum().backward()
     assert maps.grad.isfinite().all()
 
 
-def test_levels_that_are_not_there_are_refused():
-    with pytest.raises(ValueError, match=r"levels is 6; .* shows 5"):
+def test_levels_that_cannot_be_are_refused():
+    with pytest.raises(ValueError, match=r"levels is 6; .* has 5"):
         create_backbone(SMALL, "random", 32, {}, levels=6)
+    with pytest.raises(ValueError, match="both set"):
+        create_backbone(SMALL, "random", 32, {}, levels=2, frozen_stages=1)
+    with pytest.raises(ValueError, match="weighs one map"):
+        Classifier(create_backbone(SMALL, "random", 32, {}, levels=2), HEAD_S2)
 
 
 def test_shrinking_keeps_the_mean_whatever_the_sizes():
