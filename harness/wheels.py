@@ -47,26 +47,36 @@ def canonical(name: str) -> str:
 
 
 def requirement_name(requirement: str) -> str:
-    """The name in ``monai==1.4`` or ``monai[all]>=1``, in canonical form."""
-    return canonical(_parsed(requirement).name)
+    """The name in ``monai==1.4`` or ``monai[all]>=1``, in canonical form.
+
+    Only the name is looked at: metadata of older packages has versions in forms that are no longer read.
+    """
+    match = re.match(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)", requirement)
+    if match is None:
+        raise ConfigError(f"{requirement!r} is no requirement.", "Write a name, or name==version.")
+    return canonical(match[1].rstrip("-._"))
 
 
 def met_by_image(requirement: str) -> bool:
-    """True when Kaggle's image has the distribution, and its version, where known, is one that is asked for."""
+    """True when Kaggle's image has what is asked for, or its Python does not ask for it.
+
+    A version, or an address, is not taken on trust: where the image's version is not known, it is not met.
+    """
     name = requirement_name(requirement)
-    version = IMAGE_PACKAGES.get(name)
-    if not version:
-        return name in IMAGE_PACKAGES
-    return _parsed(requirement).specifier.contains(version, prereleases=True)
-
-
-def _parsed(requirement: str) -> Requirement:
     try:
-        return Requirement(requirement)
+        parsed = Requirement(requirement)
     except InvalidRequirement as error:
         raise ConfigError(
             f"{requirement!r} is no requirement.", "Write a name, or name==version."
         ) from error
+    if parsed.marker is not None and not parsed.marker.evaluate({"python_version": PYTHON}):
+        return True
+    if parsed.url is not None or name not in IMAGE_PACKAGES:
+        return False
+    version = IMAGE_PACKAGES[name]
+    return not parsed.specifier or bool(
+        version and parsed.specifier.contains(version, prereleases=True)
+    )
 
 
 def imported_modules(source: str) -> set[str]:
@@ -152,7 +162,8 @@ def resolve(requirements: Sequence[str]) -> list[Wheel]:
             raise ConfigError(
                 f"No wheels of {', '.join(requirements)} for Python {PYTHON} on Kaggle's image of {IMAGE_DATE}: "
                 f"{_reason(done)}",
-                "Name other versions in the strategy's packages, or go online.",
+                "Name other versions in the strategy's packages, and those of the image's packages that they need "
+                "at another version; or go online.",
             )
         items = [item["metadata"] for item in json.loads(report.read_text("utf-8"))["install"]]
     return _beyond_the_image(items, requirements)

@@ -50,8 +50,8 @@ def use_mounted_code(slug: str, digest: str) -> None:
 def install_wheels(slug: str, digest: str) -> None:
     """Install every wheel of a mounted dataset, without an index, into a folder that is imported first.
 
-    The folder is of this session; a script that starts again, or its workers, find it there. Nothing of
-    the image is replaced.
+    The folder is of this session; a script that starts again, or its workers, find it there. The image's
+    own packages stay where they are; what is in the folder is found before them.
 
     Raises:
         FileNotFoundError, ValueError: See check_datasets.

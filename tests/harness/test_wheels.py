@@ -81,10 +81,24 @@ def test_only_what_the_image_lacks_is_missing_and_declared_versions_count():
     assert missing_requirements("import torch, timm, skimage, PIL, yaml\n") == []
 
 
-def test_a_version_that_the_image_does_not_have_is_missing():
-    assert missing_requirements("import timm\n", ["timm>=99", "numpy>=2", "kornia==0.1"]) == [
-        "timm>=99"
-    ]  # kornia's version in the image is not known: it passes
+@pytest.mark.parametrize(
+    ("declared", "missing"),
+    [
+        ("timm>=99", True),
+        ("numpy>=2", False),
+        ("kornia", False),
+        ("kornia==0.1", True),  # the image's version is not known
+        ("timm @ https://example.org/timm-99-py3-none-any.whl", True),
+        ("timm>=99; python_version<'3.8'", False),
+    ],
+)
+def test_a_version_that_the_image_does_not_have_is_missing(declared, missing):
+    assert missing_requirements("import timm\n", [declared]) == ([declared] if missing else [])
+
+
+def test_what_is_no_requirement_is_refused():
+    with pytest.raises(ConfigError, match="no requirement"):
+        missing_requirements("", ["timm=>1"])
 
 
 @pytest.mark.parametrize(
