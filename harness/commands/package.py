@@ -47,10 +47,14 @@ def package(
 
     Raises:
         ConfigError: An unknown name, or a run that cannot be pinned; nothing was built then.
+        ContractError: Checkpoints of a run were not pulled, or are not what it wrote.
     """
     packer = packer_for(bench.settings, owner=bench.owner if publish else None, rehash=rehash)
-    named = [find_slug(packer, name) for name in names]
-    pinned = [pin_run(bench, name) for name in pins]
+    pinned = {pinned_slug(name): pinnable(bench, name) for name in pins}
+    named = [name if name in pinned else find_slug(packer, name) for name in names]
+    for slug, (run, wanted) in pinned.items():
+        with bench.locked(f"package-{slug}"):
+            _copy_checkpoints(bench, run, wanted, bench.settings.datasets_folder / slug)
     slugs = named or (
         [] if pinned else [CODE_SLUG, *(slug for slug in packer.slugs() if slug != CODE_SLUG)]
     )
@@ -105,15 +109,20 @@ def find_slug(packer: Packer, name: str) -> str:
     )
 
 
-def pin_run(bench: Workbench, run_id: str) -> str:
-    """Make a dataset folder of a pulled run's checkpoints; its slug.
+def pinned_slug(run_id: str) -> str:
+    """The dataset that a pinned run's checkpoints become.
 
     The files are links where the disk allows it. A later run with ``needs`` mounts a kernel's output
     directly: pinning is for what shall outlive the kernel, or go to another account's kernels.
+    """
+    return slugify(f"checkpoints-{run_id}")
+
+
+def pinnable(bench: Workbench, run_id: str) -> tuple[Run, list[tuple[PackedFile, bool]]]:
+    """A run and the outputs to pin: its checkpoints, its model and its metrics.
 
     Raises:
         ConfigError: The run is not complete, or wrote no checkpoint.
-        ContractError: Checkpoints were not pulled, or are not what the run wrote.
     """
     run = bench.ledger.run(run_id)
     if run.state is not RunState.COMPLETE:
@@ -125,10 +134,7 @@ def pin_run(bench: Workbench, run_id: str) -> str:
     ]
     if not any(file.path != METRICS_FILE for file, _ in wanted):
         raise ConfigError(f"{run_id} wrote no checkpoints.", "See what it wrote: harness runs")
-    slug = slugify(f"checkpoints-{run_id}")
-    with bench.locked(f"package-{slug}"):
-        _copy_checkpoints(bench, run, wanted, bench.settings.datasets_folder / slug)
-    return slug
+    return run, wanted
 
 
 def _copy_checkpoints(

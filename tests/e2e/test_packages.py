@@ -60,8 +60,10 @@ def test_pinning_a_run_makes_a_dataset_that_names_it(joined):
     assert "harness pull quick-small-pin-1 --checkpoints" in missing.stderr
     joined.run("pull", "quick-small-pin-1", "--checkpoints")
     pinned = joined.folder / "datasets" / "checkpoints-quick-small-pin-1"
-    joined.run("package", "my-nots", "--pin", "quick-small-pin-1", ok=False)
-    assert not pinned.exists()  # the misspelt name was seen first
+    for other in (["my-nots"], ["--pin", "nothing-small-1"]):
+        joined.run("package", *other, "--pin", "quick-small-pin-1", ok=False)
+        assert not pinned.exists()  # what is misspelt was seen first
+    joined.run("package", pinned.name, "--pin", "quick-small-pin-1")
     (row,) = joined.json("package", "--pin", "quick-small-pin-1")
     assert (row["dataset"], row["kind"]) == ("checkpoints-quick-small-pin-1", "checkpoints")
     manifest = json.loads((Path(row["folder"]) / "PACKAGE_MANIFEST.json").read_text())
@@ -77,8 +79,10 @@ def test_a_refused_folder_of_weights_is_a_line_of_the_list(joined):
     (folder / "kaggle.json").write_text(
         '{"username": "me", "key": "0123456789abcdef0123456789abcdef"}'
     )
-    listed = joined.run("weights", "list", "--json")
-    shutil.rmtree(folder)
+    try:
+        listed = joined.run("weights", "list", "--json")
+    finally:
+        shutil.rmtree(folder)
     states = {row["backbone"]: row["state"] for row in json.loads(listed.stdout)}
     assert states.pop("weights-mine") == "refused"
     assert states
