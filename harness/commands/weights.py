@@ -36,10 +36,14 @@ FILE_SUFFIXES = (".safetensors", ".pth", ".pt")
 
 @dataclass(frozen=True)
 class WeightsRow:
-    """What is known of one backbone's weights."""
+    """What is known of one backbone's weights.
+
+    state: current, changed, new (a folder, not published), refused (a folder that must not be sent),
+    installed (a package has them) or missing.
+    """
 
     backbone: str
-    state: str  # current, changed, new (a folder, not published), installed (a package has them), refused or missing
+    state: str
     build: DatasetBuild | None
     version: int | None
     license: str
