@@ -115,6 +115,16 @@ def lines(options: Options) -> Iterator[Line]:
         rounds=options.pick(3, 1, 1),
         scale=share,
     )
+    rows = options.pick(30_000, 12_000, 500)
+    features = drawn_features(rows, correlated=False)
+    yield race(
+        f"nearest pairs, {rows:,} x 22, independent columns",
+        lambda: find_pairs(features).distance,
+        lambda: peer_pairs(features),
+        same=same_distances,
+        peer_name="scikit-learn, auto",
+        rounds=options.pick(3, 1, 1),
+    )
     if options.size != "quick":
         yield from million(options)
 
