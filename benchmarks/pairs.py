@@ -123,6 +123,7 @@ def lines(options: Options) -> Iterator[Line]:
         lambda: peer_pairs(features),
         same=same_distances,
         peer_name="scikit-learn, auto",
+        target=None,
         rounds=options.pick(3, 1, 1),
     )
     if options.size != "quick":
