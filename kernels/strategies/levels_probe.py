@@ -10,17 +10,10 @@ or a regularisation of 0.1 instead of 0.01 move lite1 by 0.0002. On a seed that 
 0.9900, linear_probe 0.9872.
 """
 
-from dataclasses import replace
-
-from kernels.config import FoldsConfig, ProbeConfig, Profiles, Strategy
+from kernels.config import ProbeConfig, Profiles, Strategy
+from kernels.strategies.linear_probe import rehearsal
 
 LEVELS = ProbeConfig(backbone="tf_efficientnet_lite1.in1k", image_size=240, levels=4)
-
-
-def rehearsal(config: ProbeConfig) -> ProbeConfig:
-    """The same in seconds: few small films."""
-    return replace(config, folds=FoldsConfig(count=2), image_size=64, batch_size=16, max_images=96)
-
 
 STRATEGY = Strategy(
     name="levels_probe",

@@ -5,17 +5,21 @@ that gives 0.987 pooled out-of-fold AUC on 814 films in two minutes on two cores
 that does not beat it has learned nothing that ImageNet did not know.
 """
 
+from dataclasses import replace
+
 from kernels.config import FoldsConfig, ProbeConfig, Profiles, Strategy
+
+
+def rehearsal(config: ProbeConfig) -> ProbeConfig:
+    """The same in seconds: few small films."""
+    return replace(config, folds=FoldsConfig(count=2), image_size=64, batch_size=16, max_images=96)
+
 
 STRATEGY = Strategy(
     name="linear_probe",
     title="Linear probe on ImageNet features",
     competition="masked_xray",
     pipeline="probe",
-    profiles=Profiles(
-        full=ProbeConfig(),
-        cpu=ProbeConfig(),
-        small=ProbeConfig(folds=FoldsConfig(count=2), image_size=64, batch_size=16, max_images=96),
-    ),
+    profiles=Profiles(full=ProbeConfig(), cpu=ProbeConfig(), small=rehearsal(ProbeConfig())),
     packages=("torch", "timm"),
 )
