@@ -53,8 +53,12 @@ def requirement_name(requirement: str) -> str:
     """
     match = re.match(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)", requirement)
     if match is None:
-        raise ConfigError(f"{requirement!r} is no requirement.", "Write a name, or name==version.")
+        raise _no_requirement(requirement)
     return canonical(match[1].rstrip("-._"))
+
+
+def _no_requirement(text: str) -> ConfigError:
+    return ConfigError(f"{text!r} is no requirement.", "Write a name, or name==version.")
 
 
 def met_by_image(requirement: str) -> bool:
@@ -66,9 +70,7 @@ def met_by_image(requirement: str) -> bool:
     try:
         parsed = Requirement(requirement)
     except InvalidRequirement as error:
-        raise ConfigError(
-            f"{requirement!r} is no requirement.", "Write a name, or name==version."
-        ) from error
+        raise _no_requirement(requirement) from error
     if parsed.marker is not None and not parsed.marker.evaluate({"python_version": PYTHON}):
         return True
     if parsed.url is not None or name not in IMAGE_PACKAGES:
