@@ -33,6 +33,7 @@ from kernels.config import (
     SimSiamConfig,
     SupervisedConfig,
     TrainConfig,
+    ssl_weights_file,
 )
 from kernels.contract import MANIFEST_FILE, OOF_FILE
 from kernels.strategies.lite0 import DISTIL
@@ -40,7 +41,7 @@ from kernels.strategies.ssl import SSL_CPU
 
 LITE0 = "tf_efficientnet_lite0.in1k"
 SIZE, EPOCHS = 96, 3
-SSL_WEIGHTS = "tf_efficientnet_lite0_ssl_backbone.pth"  # what a simsiam run leaves
+SSL_WEIGHTS = ssl_weights_file("tf_efficientnet_lite0")
 
 FINE_TUNE = TrainConfig(
     optim=OptimConfig(name="adamw", lr=4e-4, head_lr=2e-3, weight_decay=0.01, schedule="one_cycle"),

@@ -10,7 +10,7 @@ import math
 import re
 from dataclasses import dataclass, fields, is_dataclass, replace
 from types import UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 PROFILE_NAMES = ("full", "cpu", "small")
 # full: as on Kaggle's GPUs. cpu: a real result in minutes. small: a rehearsal in seconds.
@@ -71,6 +71,16 @@ def weights_slug(backbone: str) -> str:
     if len(slug) <= 50:
         return slug
     return f"{slug[:41].rstrip('-')}-{hashlib.sha256(backbone.encode()).hexdigest()[:8]}"
+
+
+def ssl_file_stem(backbone: str) -> str:
+    """The write-ups name files after the network without its tag: tf_efficientnet_b0."""
+    return backbone.partition(".")[0]
+
+
+def ssl_weights_file(backbone: str) -> str:
+    """The file in which a ``simsiam`` run leaves its network, and in which others look for it."""
+    return f"{ssl_file_stem(backbone)}_ssl_backbone.pth"
 
 
 # ---- what is learned
@@ -458,6 +468,19 @@ class InferenceConfig:
         require(bool(self.members), "an inference kernel needs members")
         require_one_of("space", self.space, ("prob", "rank", "logit"))
         require_one_of("device", self.device, DEVICE_NAMES)
+
+
+StartedConfig = TypeVar("StartedConfig", ProbeConfig, SupervisedConfig)
+
+
+def starting_from(run: SimSiamConfig, config: StartedConfig) -> StartedConfig:
+    """A config that reads its network from what a finished run of ``run`` left: for ``Strategy.needs``."""
+    return replace(
+        config,
+        backbone=run.backbone,
+        weights=ssl_weights_file(run.backbone),
+        image_size=run.image_size,
+    )
 
 
 @dataclass(frozen=True)

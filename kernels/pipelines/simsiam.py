@@ -37,7 +37,7 @@ from kernels.blocks.shortcuts import note_shortcuts
 from kernels.blocks.simsiam import SimSiam, effective_rank, prediction_head, projection_head
 from kernels.blocks.tables import Tables
 from kernels.blocks.training import fit_classifier
-from kernels.config import SimSiamConfig
+from kernels.config import SimSiamConfig, ssl_file_stem, ssl_weights_file
 
 # (seed, fold, training rows, held-out rows) -> classifier, history, and logits of each test-time view for
 # the held-out and the test films, (T, M, K) both.
@@ -167,7 +167,9 @@ def learn_from_unlabelled(
         history = pretrain(model, films["unlabelled"], partners, config, compute, seed, probe, slot)
     if writer.session.share is None:  # else the parent has written them
         writer.write_history(f"{stem}_ssl_history", history)
-        save_ssl_weights(writer.checkpoint_path(f"{stem}_ssl_backbone.pth"), backbone.trunk, config)
+        save_ssl_weights(
+            writer.checkpoint_path(ssl_weights_file(config.backbone)), backbone.trunk, config
+        )
         save_ssl_weights(writer.checkpoint_path(f"{stem}_simsiam_full.pth"), model, config)
     if not history:
         return {"epochs": 0}
@@ -355,11 +357,6 @@ def freeze(backbone: Backbone) -> None:
     backbone.requires_grad_(requires_grad=False)
     backbone.frozen = True
     backbone.eval()
-
-
-def ssl_file_stem(backbone: str) -> str:
-    """The write-ups name files after the network without its tag: tf_efficientnet_b0."""
-    return backbone.partition(".")[0]
 
 
 def save_ssl_weights(path: Path, module: nn.Module, config: SimSiamConfig) -> None:

@@ -29,22 +29,17 @@ The ``cpu`` profile is the same with tf_efficientnet_lite0, whose ImageNet weigh
 """
 
 from dataclasses import replace
-from typing import TypeVar
 
 from kernels.config import (
     AugmentConfig,
     FoldsConfig,
     HeadConfig,
     OptimConfig,
-    ProbeConfig,
     Profiles,
     SimSiamConfig,
     Strategy,
-    SupervisedConfig,
     TrainConfig,
 )
-
-StartedConfig = TypeVar("StartedConfig", ProbeConfig, SupervisedConfig)
 
 SSL_FULL = SimSiamConfig(
     ssl_epochs=100,
@@ -141,12 +136,6 @@ STRATEGY = Strategy(
     internet=True,  # weights come from the hub unless a dataset of them is mounted
     packages=("torch", "timm"),
 )
-
-
-def starting_from(ssl: SimSiamConfig, config: StartedConfig) -> StartedConfig:
-    """A config that reads its network from the output of a finished run: for strategies that need ``ssl``."""
-    weights = f"{ssl.backbone.partition('.')[0]}_ssl_backbone.pth"
-    return replace(config, backbone=ssl.backbone, weights=weights, image_size=ssl.image_size)
 
 
 def written_small(corrected: SimSiamConfig, written: SimSiamConfig, epochs: int) -> SimSiamConfig:

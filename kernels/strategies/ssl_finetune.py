@@ -6,9 +6,9 @@ recipe of ``effnetv2_s`` (the ``cpu`` profile: of its stand-in), so that the two
 where they share a network.
 """
 
-from kernels.config import Profiles, Strategy
+from kernels.config import Profiles, Strategy, starting_from
 from kernels.strategies.effnetv2_s import CORRECTED, STAND_IN, rehearsal
-from kernels.strategies.ssl import SSL_CPU, SSL_FULL, SSL_SMALL, starting_from
+from kernels.strategies.ssl import SSL_CPU, SSL_FULL, SSL_SMALL
 
 STRATEGY = Strategy(
     name="ssl_finetune",

@@ -5,10 +5,10 @@ mean and standard deviation of every channel of the four deepest, as ``levels_pr
 ImageNet's weights. The kernel mounts that run's output and reads its backbone from there.
 """
 
-from kernels.config import Profiles, Strategy
+from kernels.config import Profiles, Strategy, starting_from
 from kernels.strategies.levels_probe import LEVELS
 from kernels.strategies.linear_probe import rehearsal
-from kernels.strategies.ssl import SSL_CPU, SSL_FULL, SSL_SMALL, starting_from
+from kernels.strategies.ssl import SSL_CPU, SSL_FULL, SSL_SMALL
 
 STRATEGY = Strategy(
     name="ssl_levels",
