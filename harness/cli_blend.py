@@ -273,7 +273,7 @@ def print_blend(blend: "Blend", explain: bool) -> None:
     type=click.IntRange(min=0),
     default=10,
     show_default=True,
-    help="Labelled rows to name on which members disagree.",
+    help="Labelled ids to name on which members disagree, and by which they lose most.",
 )
 @common_options
 def compare(
@@ -287,7 +287,7 @@ def compare(
     profile: str | None,
     as_json: bool,
 ) -> None:
-    """Members side by side: scores with intervals, folds, correlations, differences, disagreements.
+    """Members side by side: scores with intervals, folds, correlations, and the ids that cost most.
 
     The difference to the best is paired: both are scored on the same 2,000 resamples of ids (or groups).
 
@@ -298,7 +298,7 @@ def compare(
       harness compare --runs ssl-cpu-1,features_lr-cpu-1 --examples 30 --json
     """
     from harness.commands.compare import compare as run_compare
-    from harness.terminal import print_json, print_table
+    from harness.terminal import number, print_json, print_table
 
     with bench_for(remote, profile) as bench:
         result = run_compare(
@@ -370,6 +370,27 @@ def compare(
                 ]
                 for row in result.disagreements
             ],
+        )
+    if result.costs:
+        click.echo(f"\nThe ids that cost the members' mean most {result.metric}")
+        print_table(
+            ["id", "target", "cost", "share", "score without", *(m.name for m in result.members)],
+            [
+                [
+                    row.id,
+                    " ".join(map(str, row.targets)),
+                    f"{row.cost:.4f}",
+                    f"{row.share:.0%}",
+                    number(row.without),
+                    *(f"{value:.3f}" for value in row.ranks),
+                ]
+                for row in result.costs
+            ],
+        )
+        click.echo(
+            "cost: gained if that id alone were predicted right; score without: the mean's when it and "
+            "those above are left out; then its rank in its fold, 1 the most positive. Look at these "
+            "films: wrong label, other scanner, or a shortcut that every member takes?"
         )
     for name, reason in result.left_out:
         click.echo(f"left out: {name} {reason}")

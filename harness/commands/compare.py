@@ -9,6 +9,7 @@ import numpy as np
 
 from harness.blending import MethodResult, member_scores, score_methods, scored
 from harness.commands.members import choose_competition, choose_members, line_up_members
+from harness.costs import RowCost, costly_rows
 from harness.members import MemberTable, higher_is_better
 from harness.methods import methods_for
 from harness.scoring import Gain, Score, one_column
@@ -43,13 +44,14 @@ class Disagreement:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Members from the best down, their rank correlations, and the rows they disagree on."""
+    """Members from the best down, their rank correlations, and the rows that divide or cost them most."""
 
     competition: str
     metric: str
     members: tuple[ComparedMember, ...]
     correlations: tuple[tuple[float, ...], ...]  # Spearman, in the members' order
     disagreements: tuple[Disagreement, ...]
+    costs: tuple[RowCost, ...]
     methods: tuple[MethodResult, ...]
     left_out: tuple[tuple[str, str], ...]
     seeds: tuple[int, ...]
@@ -73,7 +75,7 @@ def compare(
     Args:
         names: Runs and imports; empty takes what a blend would take.
         with_methods: Score every blending method on nested folds too.
-        examples: How many rows of disagreement to name.
+        examples: How many rows to name that divide the members, and that cost them most.
 
     Raises:
         BlendError: Nobody to compare, or members that cannot be lined up.
@@ -104,6 +106,7 @@ def compare(
         low, high = pooled_interval(table, member)
         members.append(ComparedMember(name, name in table.imported, scores[name], low, high, gain))
     ranks = member_ranks(table)
+    mean_ranks: np.ndarray = ranks.mean(axis=2)
     methods: tuple[MethodResult, ...] = ()
     if with_methods:
         wanted = methods_for(table.metric)
@@ -118,8 +121,9 @@ def compare(
         competition.slug,
         table.metric,
         tuple(members),
-        correlations(ranks),
-        disagreements(table, ranks, examples),
+        correlations(mean_ranks),
+        disagreements(table, mean_ranks, examples),
+        costly_rows(table, ranks, examples),
         methods,
         lineup.left_out,
         tuple(int(seed) for seed in np.unique(table.seeds)),
@@ -138,10 +142,10 @@ def pooled_interval(table: MemberTable, member: np.ndarray) -> tuple[float | Non
 
 
 def member_ranks(table: MemberTable) -> np.ndarray:
-    """Mean over targets of every member's ranks inside (seed, fold), shape (M, N)."""
-    ranks = np.empty(table.predictions.shape[:2], dtype=table.predictions.dtype)
+    """Every member's ranks inside (seed, fold), shape (M, N, T)."""
+    ranks = np.empty_like(table.predictions)
     for index, member in enumerate(table.predictions):
-        ranks[index] = ranks_within(member, (table.seeds, table.folds)).mean(axis=1)
+        ranks[index] = ranks_within(member, (table.seeds, table.folds))
     return ranks
 
 

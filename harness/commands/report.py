@@ -17,7 +17,7 @@ from typing import Any
 
 from harness import __version__
 from harness.blending import score_run
-from harness.commands.compare import Comparison, Disagreement, compare
+from harness.commands.compare import Comparison, compare
 from harness.commands.members import read_member
 from harness.commands.plan import plan
 from harness.commands.status import status
@@ -190,9 +190,7 @@ def _competition(
             for item in submissions
             if item.cv_score is not None and item.public_score
         ],
-        thumbnails=_thumbnails(
-            bench, competition, comparison.disagreements if comparison else (), album
-        ),
+        thumbnails=_thumbnails(bench, competition, comparison, album),
     )
 
 
@@ -337,10 +335,14 @@ def _pairs(folder: Path, album: Album) -> list[Picture]:
 
 
 def _thumbnails(
-    bench: Workbench, competition: Competition, rows: Sequence[Disagreement], album: Album
+    bench: Workbench, competition: Competition, comparison: Comparison | None, album: Album
 ) -> dict[str, str]:
-    """Films of rows the members disagree on, where the competition's images are on this machine."""
-    if not rows or album.left <= 0 or bench.settings.remote != "local":
+    """Films that cost or divide the members most, where the competition's images are on this machine."""
+    names: list[str] = []
+    if comparison is not None:
+        names = [row.id for row in comparison.costs]
+        names += [other.id for other in comparison.disagreements]
+    if not names or album.left <= 0 or bench.settings.remote != "local":
         return {}
     from harness.commands.local import find_competition_folder
 
@@ -361,10 +363,10 @@ def _thumbnails(
         return {}
     paths = dict(zip(tables.labelled["id"], tables.labelled["path"], strict=True))
     found = {}
-    for row in rows:
-        uri = album.take(Path(paths[row.id]), THUMBNAIL_SIDE) if row.id in paths else None
+    for name in dict.fromkeys(names):
+        uri = album.take(Path(paths[name]), THUMBNAIL_SIDE) if name in paths else None
         if uri is not None:
-            found[row.id] = uri
+            found[name] = uri
     return found
 
 

@@ -53,7 +53,9 @@ class CompetitionView:
     blends: Sequence[tuple[str, Mapping[str, Any]]]  # ids and records, newest last
     submissions: Sequence[Submission]
     points: Sequence[Point]
-    thumbnails: Mapping[str, str]  # data URIs by id, of rows the members disagree on
+    thumbnails: Mapping[
+        str, str
+    ]  # data URIs by id, of rows that divide the members or cost them most
 
 
 @dataclass(frozen=True)

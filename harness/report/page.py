@@ -16,6 +16,7 @@ from harness.report.plan import plan_section
 from harness.report.scores import blends_part, members_part, runs_part, submissions_part
 from harness.report.training import (
     confusion_part,
+    costs_part,
     disagreements_part,
     gallery_part,
     histories_part,
@@ -33,6 +34,7 @@ PARTS = (
     simsiam_part,
     confusion_part,
     gallery_part,
+    costs_part,
     disagreements_part,
     provenance_part,
 )

@@ -146,30 +146,72 @@ def disagreements_part(view: CompetitionView, drawn: list[RunView], metric: str)
     del drawn, metric
     if view.comparison is None or not view.comparison.disagreements:
         return None
+    rows = [
+        (row.id, row.targets, (f"{row.spread:.3f}",), row.predictions)
+        for row in view.comparison.disagreements
+    ]
+    words = "Predictions of the first target; spread: standard deviation of ranks inside folds"
+    return Part(
+        "Disagreements",
+        card("What members see differently", films_table(view, rows, ("spread of ranks",), words)),
+    )
+
+
+def costs_part(view: CompetitionView, drawn: list[RunView], metric: str) -> Part | None:
+    """Films by which the members' mean loses most."""
+    del drawn
+    if view.comparison is None or not view.comparison.costs:
+        return None
+    rows = [
+        (
+            row.id,
+            row.targets,
+            (
+                f"{row.cost:.4f}",
+                f"{row.share:.0%}",
+                short(math.nan if row.without is None else row.without),
+            ),
+            row.ranks,
+        )
+        for row in view.comparison.costs
+    ]
+    words = (
+        f"Cost: {metric} gained if that film alone were predicted right, and its share of all that the "
+        "members' mean lacks; score without: the mean's when it and those above are left out; then the "
+        "film's rank in its fold, 1 the most positive. Look at them: wrong label, other scanner, or a "
+        "shortcut that every member takes?"
+    )
+    shown = films_table(view, rows, ("cost", "share", "score without"), words)
+    return Part("Costs", card("The films that cost most", shown))
+
+
+def films_table(
+    view: CompetitionView,
+    films: Sequence[tuple[str, tuple[int, ...], tuple[str, ...], tuple[float, ...]]],
+    facts: tuple[str, ...],
+    words: str,
+) -> Markup:
+    """Films with their truth, some facts and a value of each member; pictures where there are any."""
+    assert view.comparison is not None
     members = view.comparison.members
-    with_pictures = any(row.id in view.thumbnails for row in view.comparison.disagreements)
+    with_pictures = any(name in view.thumbnails for name, *_ in films)
     rows = []
-    for row in view.comparison.disagreements:
-        picture = view.thumbnails.get(row.id)
+    for name, targets, values, by_member in films:
+        picture = view.thumbnails.get(name)
         shown = (
-            html('<img src="{}" alt="film {}" decoding="async">', picture, row.id)
-            if picture
-            else ""
+            html('<img src="{}" alt="film {}" decoding="async">', picture, name) if picture else ""
         )
         rows.append(
             [
                 *([shown] if with_pictures else []),
-                row.id, " ".join(map(str, row.targets)), f"{row.spread:.3f}",
-                *(f"{value:.3f}" for value in row.predictions),
+                name, " ".join(map(str, targets)), *values,
+                *(f"{value:.3f}" for value in by_member),
             ]
         )  # fmt: skip
     lead = 1 if with_pictures else 0
-    columns = [*(["film"] if with_pictures else []), "id", "truth", "spread of ranks",
+    columns = [*(["film"] if with_pictures else []), "id", "truth", *facts,
                *(shortened(member.name, 24) for member in members)]  # fmt: skip
-    numeric = range(lead + 2, lead + 3 + len(members))
-    words = "Predictions of the first target; spread: standard deviation of ranks inside folds"
-    shown = table(columns, rows, tuple(numeric), words)
-    return Part("Disagreements", card("What members see differently", shown))
+    return table(columns, rows, tuple(range(lead + 2, len(columns))), words)
 
 
 def provenance_part(view: CompetitionView, drawn: list[RunView], metric: str) -> Part | None:

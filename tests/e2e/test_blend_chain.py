@@ -55,10 +55,12 @@ def test_compare_shows_members_pairs_and_disagreements(blended):
     assert result["members"][1]["versus_best"]["gain"] <= 0
     assert result["correlations"][0][0] == 1.0
     assert len(result["disagreements"]) == 3
+    assert 0 < result["costs"][-1]["cost"] <= result["costs"][0]["cost"] < 1
     assert {item["method"] for item in result["methods"]} >= {"rank-mean", "hill-climb", "stack"}
     text = workspace.run("compare").stdout
     assert "Rank correlation" in text
     assert "They disagree most on" in text
+    assert "cost the members' mean most auc" in text
 
 
 def test_an_import_is_checked_marked_and_takes_part(blended, tmp_path):

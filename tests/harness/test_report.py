@@ -170,7 +170,7 @@ def test_everything_that_a_run_left_is_shown_and_what_others_wrote_is_text(bench
     page = Tags(text)
     for title in (
         "Runs", "Side by side", "Submissions", "Learning curves", "SimSiam", "Confusion", "Grad-CAM",
-        "Disagreements", "Provenance",
+        "Costs", "Disagreements", "Provenance",
     ):  # fmt: skip
         assert f">{title}</a>" in text, title
     assert page.tags.count("script") == 1
