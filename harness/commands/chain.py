@@ -1,7 +1,7 @@
 """Strategies that start from another one's finished run: which run that is, and how it gets there.
 
 A strategy's ``needs`` names strategies; the run is the newest of the same profile that ended well, or the
-one that is on its way. Its kernel's output is mounted, so nothing is uploaded again, and the script gets
+one that is on its way: on the same fold seeds where there is one. Its kernel's output is mounted, so nothing is uploaded again, and the script gets
 the hash of its manifest. With the setting ``chain = "dataset"`` the output is packaged and mounted as a
 dataset instead; ``"pinned"`` names the kernel's version. What of this the real service does has not been
 tried there.
@@ -10,7 +10,7 @@ tried there.
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.commands.pull import pull
@@ -50,9 +50,20 @@ class Upstream:
         return {"slug": self.run.kernel.slug, "manifest_sha256": self.manifest_sha256}
 
 
-def upstream_spec(need: str, spec: RunSpec) -> RunSpec:
-    """The plain run of a needed strategy in the same profile."""
-    return RunSpec(strategy=need, profile=spec.profile)
+def upstream_spec(
+    bench: Workbench, need: str, spec: RunSpec, asked: Sequence[RunSpec] = ()
+) -> RunSpec:
+    """The run of a needed strategy that a spec starts from, in the same profile.
+
+    It is the one on the spec's own fold seeds where that is asked for too, queued, under way or finished,
+    else the plain one: what needs no labels need not be trained again for every split.
+    """
+    plain = RunSpec(strategy=need, profile=spec.profile)
+    same_seeds = replace(plain, seeds=spec.seeds)
+    known = (*asked, *(item.spec for item in bench.ledger.queue(bench.settings.remote)))
+    if same_seeds in known or newest_run(bench, same_seeds) is not None:
+        return same_seeds
+    return plain
 
 
 def newest_run(bench: Workbench, spec: RunSpec) -> Run | None:
@@ -93,7 +104,7 @@ def with_upstream(bench: Workbench, specs: Sequence[RunSpec]) -> list[RunSpec]:
             return
         strategy = load_strategy(bench.settings.workspace, spec.strategy, spec.variant)
         for need in strategy.needs:
-            needed = upstream_spec(need, spec)
+            needed = upstream_spec(bench, need, spec, specs)
             add(needed, (*path, spec.strategy), needed in specs)
         ordered.append(spec)
 
@@ -110,7 +121,7 @@ def find_upstream(bench: Workbench, strategy: Strategy, spec: RunSpec) -> list[U
     """
     found = []
     for need in strategy.needs:
-        needed = upstream_spec(need, spec)
+        needed = upstream_spec(bench, need, spec)
         run = newest_run(bench, needed)
         label = f"{spec.label()} starts from {need} (profile {spec.profile})"
         if run is None:

@@ -322,7 +322,7 @@ def _needs(
     """Whether the runs that a strategy starts from are there; a push queues it until they are."""
     for need in strategy.needs:
         load_strategy(bench.settings.workspace, need)  # refuses a name that is none
-        run = newest_run(bench, upstream_spec(need, spec))
+        run = newest_run(bench, upstream_spec(bench, need, spec))
         if run is not None and run.ended_well:
             yield line("needs", OK, f"starts from {run.run_id}")
         else:

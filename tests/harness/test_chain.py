@@ -52,6 +52,24 @@ def test_a_tagged_experiment_starts_from_the_plain_run_of_its_profile(bench):
     assert ordered == [spec("a"), spec("b", tag="longer", folds=(0,))]
 
 
+def test_fold_seeds_are_followed_where_the_needed_run_has_them_too(bench):
+    seeded = spec("b", seeds=(1,))
+    assert chain.with_upstream(bench, [seeded]) == [spec("a"), seeded]
+    both = [seeded, spec("a", seeds=(1,))]
+    assert chain.with_upstream(bench, both) == both[::-1]
+    bench.ledger.enqueue(QueuedSpec("kaggle", spec("a", seeds=(1,)), False, utc_now(), "full"))
+    assert chain.with_upstream(bench, [seeded]) == [seeded]
+
+
+def test_the_run_on_the_same_fold_seeds_is_started_from(bench):
+    add_run(bench, spec("a", seeds=(1,)), RunState.RUNNING)
+    add_run(bench, spec("a"), RunState.INTENT)
+    strategy = chain.load_strategy(None, "b")
+    for seeds, state in (((1,), "running"), ((2,), "intent"), (None, "intent")):
+        with pytest.raises(chain.NotReady, match=f"is {state}"):
+            chain.find_upstream(bench, strategy, spec("b", seeds=seeds))
+
+
 @pytest.mark.parametrize("state", [RunState.COMPLETE, RunState.RUNNING, RunState.INTENT])
 def test_what_has_run_or_runs_is_not_pushed_again(bench, state):
     add_run(bench, spec("a"), state)
