@@ -198,7 +198,7 @@ def main() -> None:
 
 
 def start_variables() -> dict[str, str]:
-    from kernels.blocks.entry import START_VARIABLES
+    from kernels.blocks.process import START_VARIABLES
 
     return START_VARIABLES
 

@@ -26,7 +26,7 @@ import numpy as np
 
 from benchmarks.films import drawn_films, jpeg_files
 from benchmarks.racing import Line, Options, Same, array_gap, line_of, run_benchmark, run_python
-from kernels.blocks.entry import START_VARIABLES
+from kernels.blocks.process import START_VARIABLES
 from kernels.config import AugmentConfig, HeadConfig, OptimConfig, SimSiamConfig, TrainConfig
 
 LABELLED = 878  # rows, epochs and views of the write-up's fine-tuning with a frozen backbone

@@ -9,7 +9,7 @@ from string import Template
 from typing import Any
 
 import kernels.config
-from harness.bundle import check_size
+from harness.bundle import Bundle, check_size
 from harness.bundle_cache import cached_bundle
 from harness.errors import ConfigError
 from harness.notebooks import to_notebook
@@ -31,6 +31,9 @@ LINE_WIDTH = 100
 # Minutes of training in a session of the full profile. Kaggle ends one after 12 h (9 h on some
 # machines, and in many code competitions); the rest is for the last predictions and the report.
 BUDGET_MINUTES = {"gpu": 480, "cpu": 660}
+# Stands above all imports: the interpreter starts again before it has loaded torch, not after.
+PROCESS_MODULE = "kernels.blocks.process"
+TUNE_CALL = 'if __name__ == "__main__":\n    tune_process(globals().get("__file__"))'
 TEMPLATE_NAMES = (
     "PROFILES",
     "SPEC",
@@ -171,19 +174,21 @@ def _modules(
         "COMPETITION, read_tables": f"kernels.competitions.{strategy.competition}",
         "run": f"kernels.pipelines.{strategy.pipeline}",
     }
-    calls = []
+    first_modules, calls = [PROCESS_MODULE], [TUNE_CALL]
+    if wheels_slug is not None or code_slug is not None:
+        first_modules.append("kernels.blocks.packages")
     if wheels_slug is not None:
         calls.append(f"install_wheels({wheels_slug!r}, {datasets[wheels_slug]!r})")
     if code_slug is not None:
         calls.append(f"use_mounted_code({code_slug!r}, {datasets[code_slug]!r})")
-    first = cached_bundle(cache, ["kernels.blocks.packages"], workspace) if calls else None
+    first = cached_bundle(cache, first_modules, workspace)
     # Also of a thin script: its modules obey the same rules, and are refused here and not on Kaggle.
     flat = cached_bundle(
         cache,
         list(entries.values()),
         workspace,
         reserved=TEMPLATE_NAMES,
-        given=first.modules if first is not None else (),
+        given=first.modules,
     )
     imports, body = flat.imports.rstrip("\n"), flat.body.rstrip("\n")
     if code_slug is not None:
@@ -197,10 +202,15 @@ def _modules(
         imports = "\n".join(f"from {module} import {names}" for names, module in entries.items())
         imports += f"\nfrom kernels.config import {', '.join(configs)}"
         body = f"# The modules are those of the mounted dataset {code_slug}."
-    if first is not None:
-        above = f"{first.imports}\n\n{first.body}".rstrip("\n")
-        imports = f"{above}\n\n" + "\n".join(calls) + f"\n\n{imports}"
-    return imports, body
+    return _below(first, calls, imports), body
+
+
+def _below(first: Bundle, calls: Sequence[str], imports: str) -> str:
+    """Imports below the modules that come before them, and what those are called to do."""
+    above = f"{first.imports}\n\n{first.body}".rstrip("\n")
+    there = {line for line in first.imports.splitlines() if line.startswith("import ")}
+    imports = "\n".join(line for line in imports.splitlines() if line not in there)
+    return f"{above}\n\n" + "\n".join(calls) + f"\n\n{imports}"
 
 
 def kernel_metadata(
@@ -254,18 +264,20 @@ def render_inference(
     Raises:
         BundleError: A module of kernels cannot become part of a script.
     """
+    first = cached_bundle(cache, [PROCESS_MODULE], workspace)
     flat = cached_bundle(
         cache,
         [f"kernels.competitions.{module}", "kernels.pipelines.inference"],
         workspace,
         reserved=("CONFIG", "SPEC"),
+        given=first.modules,
     )
     title = slugify(f"{module}-{spec.label()}").replace("-", " ")
     handle = Handle(owner, slugify(title))
     template = Template((workspace / "kernels/templates/inference.py.tmpl").read_text("utf-8"))
     source = template.substitute(
         title=f"Blend of {len(config.members)} by {config.method} ({handle.slug})",
-        imports=flat.imports.rstrip("\n"),
+        imports=_below(first, [TUNE_CALL], flat.imports.rstrip("\n")),
         body=flat.body.rstrip("\n"),
         config=pprint.pformat(config, width=LINE_WIDTH, sort_dicts=True),
         spec=pprint.pformat(to_json(spec), width=LINE_WIDTH, sort_dicts=True),

@@ -10,7 +10,6 @@ import os
 import platform
 import shutil
 import signal
-import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -29,18 +28,6 @@ from kernels.config import AnyConfig, Competition, FeaturesConfig, Profiles
 from kernels.contract import RESUME_FOLDER, resume_key
 
 PROFILE_VARIABLE = "HARNESS_PROFILE"
-TUNED_VARIABLE = "HARNESS_PROCESS_TUNED"
-
-# glibc gives large buffers back to the kernel after each step and faults them in again: that halves CPU
-# training. OpenMP's threads spin while they wait for each other: with two runs (or data workers) on the
-# same cores a step then takes several times as long, and without it hardly longer when alone.
-# These must be in the environment when the interpreter starts. Bytes: 4 GiB, 16 GiB, 256 MiB.
-START_VARIABLES = {
-    "MALLOC_MMAP_THRESHOLD_": str(4 << 30),
-    "MALLOC_TRIM_THRESHOLD_": str(16 << 30),
-    "MALLOC_TOP_PAD_": str(256 << 20),
-    "OMP_WAIT_POLICY": "passive",
-}
 
 VERSIONED_LIBRARIES = (
     "numpy",
@@ -69,21 +56,6 @@ def library_versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return versions
-
-
-def tune_process(script: Path) -> None:
-    """Start the interpreter again with settings that keep CPU training out of page faults and spinning.
-
-    What the environment says already stays. Only for a script run as a program on Linux, and once; a
-    package run in place is left alone.
-    """
-    main_file = getattr(sys.modules.get("__main__"), "__file__", None)
-    is_program = main_file is not None and Path(main_file).resolve() == script
-    if sys.platform != "linux" or not is_program or os.environ.get(TUNED_VARIABLE):
-        return
-    os.environ.update({**START_VARIABLES, **os.environ, TUNED_VARIABLE: "1"})
-    sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def script_digest(script: str) -> str:
@@ -141,7 +113,6 @@ def run_kernel(
             continued (contract.py); HARNESS_BUDGET_MINUTES wins over it.
     """
     script_path = Path(script).resolve()
-    tune_process(script_path)
     share = read_share()
     if share is not None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides

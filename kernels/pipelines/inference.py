@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from kernels.blocks.entry import library_versions, say, tune_process
+from kernels.blocks.entry import library_versions, say
 from kernels.blocks.goal import Goal
 from kernels.blocks.images import load_images
 from kernels.blocks.outputs import rows_of_classes, write_rows
@@ -89,7 +89,6 @@ def run(
         ValueError: It is not the one that was blended, or no test film can be read.
     """
     script_path = Path(script).resolve()
-    tune_process(script_path)
     started = time.monotonic()
     paths = kaggle_paths()
     os.chdir(paths.working)
