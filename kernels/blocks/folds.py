@@ -28,7 +28,8 @@ def assign_folds(targets: np.ndarray, groups: np.ndarray, count: int, seed: int)
         Integers in 0..count-1, shape (N,).
 
     Raises:
-        ValueError: If a class has fewer rows, or the table fewer groups, than there are folds.
+        ValueError: If a class has fewer rows, or the table fewer groups, than there are folds; or if one
+            of two classes has fewer groups than that, since a fold would be without it.
     """
     classes, codes, sizes = np.unique(targets, return_inverse=True, return_counts=True)
     if len(classes) < 2:
@@ -46,6 +47,14 @@ def assign_folds(targets: np.ndarray, groups: np.ndarray, count: int, seed: int)
         raise ValueError(f"{members.max() + 1} groups cannot fill {count} folds; use fewer folds")
     table = np.zeros((members.max() + 1, len(classes)))  # rows of each group by class
     np.add.at(table, (members, codes.reshape(-1)), 1)
+    groups_of_class = np.count_nonzero(table, axis=0)
+    if len(classes) == 2 and groups_of_class.min() < count:
+        rare = int(groups_of_class.argmin())
+        raise ValueError(
+            f"class {classes[rare]} has {sizes[rare]} rows in {groups_of_class[rare]} groups, fewer than "
+            f"{count} folds: one would be without it; use fewer folds (--set folds.count="
+            f"{max(2, groups_of_class[rare])}) or more labelled images"
+        )
     order = np.random.default_rng(seed).permutation(len(table))
     order = order[np.argsort(-table[order].std(axis=1), kind="stable")]
     filled = np.zeros((count, len(classes)))

@@ -85,3 +85,12 @@ def test_run_folds_chooses_without_moving_rows() -> None:
     some = list(iterate_folds(TARGETS, SINGLES, FoldsConfig(run_folds=(1, 3))))
     assert [fold for _, fold, _, _ in some] == [1, 3]
     assert all(held_out.tolist() == whole[fold] for _, fold, _, held_out in some)
+
+
+def test_a_class_of_few_patients_is_named() -> None:
+    targets = np.repeat([1, 0], [10, 50])
+    groups = np.concatenate([np.repeat([0, 1], 5), np.arange(2, 52)])
+    with pytest.raises(ValueError, match=r"class 1 has 10 rows in 2 groups, .*folds.count=2"):
+        assign_folds(targets, groups, 5, seed=0)
+    folds = assign_folds(targets, groups, 2, seed=0)
+    assert {int(targets[folds == fold].sum()) for fold in (0, 1)} == {5}
