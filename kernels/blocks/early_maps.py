@@ -21,6 +21,7 @@ from kernels.blocks.augment import augment_batch
 from kernels.blocks.devices import Compute
 from kernels.blocks.entry import say
 from kernels.blocks.goal import Goal
+from kernels.blocks.images import reserve_array
 from kernels.blocks.models import Backbone, Classifier
 from kernels.blocks.predicting import gray_tensor
 from kernels.blocks.seed import derive_seed
@@ -71,7 +72,7 @@ class EarlyMaps:
     def fill(self, path: Path, films: np.ndarray, name: str, view: str | int) -> None:
         """Write the maps of one view to a file."""
         rng = np.random.default_rng(derive_seed(0, "early view", name, view))
-        out: np.memmap | None = None
+        out: np.ndarray | None = None
         for start in range(0, len(films), self.batch_size):
             batch = np.asarray(films[start : start + self.batch_size])
             if isinstance(view, int):
@@ -82,11 +83,10 @@ class EarlyMaps:
                 maps = self.backbone.early(self.compute.put(gray_tensor(seen)))
             rows = maps.permute(0, 2, 3, 1).to(torch.float16).cpu().numpy()
             if out is None:
-                shape = (len(films), *rows.shape[1:])
-                out = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
+                out = reserve_array(path, (len(films), *rows.shape[1:]), np.float16)
             out[start : start + len(rows)] = rows
         assert out is not None, "no films"
-        out.flush()
+        del out  # the mapping goes with it; its pages belong to the file already
 
     def key(self, films: np.ndarray) -> str:
         """Names network, stages, size, views and films."""

@@ -23,10 +23,11 @@ from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import DTypeLike
 
 from kernels.blocks.seed import worker_count
 
-DECODER = f"cv2 {cv2.__version__}, grey, halves then area, 1"  # last: this file's own version
+DECODER = f"cv2 {cv2.__version__}, grey, halves then area, 2"  # last: this file's own version
 MAX_PIXELS = 100_000_000  # a film has some 2 to 20 million; more is a mistake or a bomb
 TINY_SIDE = 32  # pixels; below this there is no film to see
 PROGRESS_SECONDS = 5.0
@@ -51,7 +52,7 @@ class ImageFaults:
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """What a JPEG or PNG says about itself before it is decoded."""
+    """What an image file says about itself before it is decoded."""
 
     width: int
     height: int
@@ -150,6 +151,8 @@ def decode_gray(data: bytes) -> tuple[np.ndarray, list[str]]:
         raise ValueError(f"cannot be decoded: {str(error).strip().splitlines()[-1]}") from error
     if image is None:
         raise ValueError("cannot be decoded")
+    if image.size > MAX_PIXELS:  # a format whose header is not read here
+        raise ValueError(f"{image.shape[1]} x {image.shape[0]} pixels, over {MAX_PIXELS:,}")
     oddities = list(header.oddities)
     if image.dtype == np.uint16:
         oddities.append("16-bit")
@@ -164,8 +167,14 @@ def decode_gray(data: bytes) -> tuple[np.ndarray, list[str]]:
 
 
 def read_header(data: bytes) -> ImageHeader:
-    """Size and oddities of a JPEG or PNG; other formats give (0, 0) and are left to the decoder."""
+    """Size and oddities of a JPEG, PNG, BMP or TIFF; other formats give (0, 0) and are left to the decoder."""
     oddities: list[str] = []
+    if data[:2] == b"BM" and len(data) >= 30:
+        width, height, _, bits = struct.unpack("<iiHH", data[18:30])
+        kinds = {1: ("palette",), 4: ("palette",), 8: ("palette",), 32: ("alpha", "colour")}
+        return ImageHeader(abs(width), abs(height), kinds.get(bits, ("colour",)))
+    if data[:4] in (b"II*\0", b"MM\0*"):
+        return read_tiff_header(data)
     if data[:8] == b"\x89PNG\r\n\x1a\n" and len(data) >= 26:
         width, height, _, kind = struct.unpack(">IIBB", data[16:26])
         oddities += PNG_KINDS.get(kind, ())
@@ -186,6 +195,30 @@ def read_header(data: bytes) -> ImageHeader:
         else:
             place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
     return ImageHeader(0, 0, tuple(oddities))
+
+
+def read_tiff_header(data: bytes) -> ImageHeader:
+    """Size and oddities of a TIFF's first image, from the tags of its first directory (TIFF 6.0, 2)."""
+    order = "<" if data[:2] == b"II" else ">"
+    tags: dict[int, int] = {}
+    try:
+        (start,) = struct.unpack_from(order + "I", data, 4)
+        (entries,) = struct.unpack_from(order + "H", data, start)
+        for place in range(start + 2, start + 2 + 12 * entries, 12):
+            tag, kind, count = struct.unpack_from(order + "HHI", data, place)
+            if count == 1 and kind in (3, 4):  # SHORT, LONG: the value itself stands there
+                (tags[tag],) = struct.unpack_from(
+                    order + ("H" if kind == 3 else "I"), data, place + 8
+                )
+    except struct.error:
+        return ImageHeader(0, 0, ())
+    width, height, photometric, samples = (tags.get(tag, 0) for tag in (256, 257, 262, 277))
+    oddities = ["palette"] if photometric == 3 else []
+    oddities += (
+        ["alpha"] if 338 in tags or samples in (2, 4) else []
+    )  # ExtraSamples, or one unnamed
+    oddities += ["colour"] if samples >= 3 else []
+    return ImageHeader(width, height, tuple(oddities))
 
 
 def scale_to_bytes(image: np.ndarray) -> np.ndarray:
@@ -258,13 +291,26 @@ def open_cached_images(
     return images, faults
 
 
-def reserve_array(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
-    """A writable memory-mapped .npy with its disk space taken: a full disk fails here, not by a signal."""
-    images: np.ndarray = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+def reserve_array(path: Path, shape: tuple[int, ...], kind: DTypeLike = np.uint8) -> np.ndarray:
+    """A writable memory-mapped .npy with its disk space taken: a full disk fails here, not by a signal.
+
+    Raises:
+        OSError: No room; nothing is left behind.
+    """
+    array: np.ndarray = np.lib.format.open_memmap(path, mode="w+", dtype=kind, shape=shape)
     if hasattr(os, "posix_fallocate"):
-        with path.open("r+b") as handle:
-            os.posix_fallocate(handle.fileno(), 0, path.stat().st_size)
-    return images
+        try:
+            with path.open("r+b") as handle:
+                os.posix_fallocate(handle.fileno(), 0, path.stat().st_size)
+        except OSError as error:
+            path.unlink()
+            raise OSError(
+                error.errno,
+                f"no room for {array.nbytes / 1e6:.0f} MB ({error.strerror}). Free some, or take smaller "
+                "images (--set image_size=...)",
+                str(path.parent),
+            ) from error
+    return array
 
 
 def decode_all(

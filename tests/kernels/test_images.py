@@ -318,3 +318,61 @@ def test_opencv_threads_are_given_back(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="missing"):
         load_images([str(tmp_path / "absent.png")], 32, tmp_path / "cache")
     assert cv2.getNumThreads() == before
+
+
+def tiff_bytes(tmp_path: Path, image: np.ndarray) -> bytes:
+    path = tmp_path / "film.tif"
+    assert cv2.imwrite(str(path), image)
+    return path.read_bytes()
+
+
+def test_headers_of_tiff_and_bmp_are_read(tmp_path: Path) -> None:
+    grey = film()
+    colour = np.dstack([grey, grey, grey])
+    alpha = np.dstack([colour, np.full_like(grey, 9)])
+    for image, oddities in ((grey, ()), (colour, ("colour",)), (alpha, ("alpha", "colour"))):
+        header = images_module.read_header(tiff_bytes(tmp_path, image))
+        assert (header.width, header.height, header.oddities) == (120, 90, oddities)
+    big_endian = (
+        b"MM\0*" + (8).to_bytes(4, "big") + (2).to_bytes(2, "big")
+        + b"\1\0\0\3\0\0\0\1\0\7\0\0" + b"\1\1\0\4\0\0\0\1\0\0\0\5"
+    )  # fmt: skip
+    header = images_module.read_header(big_endian)
+    assert (header.width, header.height) == (7, 5)
+    assert images_module.read_header(big_endian[:20]).width == 0  # cut off: left to the decoder
+    done, bmp = cv2.imencode(".bmp", colour)
+    header = images_module.read_header(bmp.tobytes())
+    assert done
+    assert (header.width, header.height, header.oddities) == (120, 90, ("colour",))
+
+
+def test_huge_tiff_and_bmp_are_refused_and_other_formats_after_decoding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grey = film()
+    files = [
+        tiff_bytes(tmp_path, grey),
+        cv2.imencode(".bmp", grey)[1].tobytes(),
+        cv2.imencode(".webp", grey)[1].tobytes(),
+    ]
+    monkeypatch.setattr(images_module, "MAX_PIXELS", 1000)
+    for data in files:
+        with pytest.raises(ValueError, match="120 x 90 pixels, over 1,000"):
+            decode_gray(data)
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("decoded"))
+    for data in files[:2]:
+        with pytest.raises(ValueError, match="120 x 90 pixels"):
+            decode_gray(data)
+
+
+def test_a_full_disk_is_an_error_with_the_next_step_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match=r"no room for 2 MB.*--set image_size") as caught:
+        images_module.reserve_array(tmp_path / "maps.part", (10, 100, 1000), np.float16)
+    assert caught.value.errno == 28
+    assert not list(tmp_path.iterdir())
