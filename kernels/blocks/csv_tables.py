@@ -10,6 +10,7 @@ A competition's file names what differs; what is odd beyond that is read in its 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kernels.blocks.image_files import find_images, index_images
 from kernels.blocks.tables import Tables, check_classes, check_tables
 from kernels.config import Competition
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SAMPLE_CSV = "sample_submission.csv"
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 
 
 def read_csv_tables(
@@ -56,11 +56,13 @@ def read_csv_tables(
             labels[name] = (labels[class_column].astype(str) == name).astype(int)
     group = competition.group_column
     need_columns(labels, labels_csv, [*targets, *([group] if group else [])])
-    labelled = with_paths(labels, folder / labelled_folder)
+    labelled = labels
+    labelled["path"] = find_images(labelled["id"].tolist(), folder / labelled_folder, labels_csv)
     if group:
         labelled["group"] = labelled[group]
-    test = with_paths(read_listing(folder / SAMPLE_CSV, id_column), folder / test_folder)
-    extra = index_pictures(folder / unlabelled_folder) if unlabelled_folder else {}
+    test = read_listing(folder / SAMPLE_CSV, id_column)
+    test["path"] = find_images(test["id"].tolist(), folder / test_folder, SAMPLE_CSV)
+    extra = index_images(folder / unlabelled_folder) if unlabelled_folder else {}
     known = set(labelled["id"]) | set(test["id"])
     rows = [(name, path) for name, path in extra.items() if name not in known]
     tables = Tables(
@@ -91,26 +93,3 @@ def need_columns(frame: "pd.DataFrame", name: str, columns: list[str]) -> None:
     absent = [column for column in columns if column not in frame.columns]
     if absent:
         raise ValueError(f"{name} has no column {absent[0]!r}; it has {list(frame.columns)}")
-
-
-def index_pictures(folder: Path) -> dict[str, str]:
-    """File paths by id, for every image directly in a folder, sorted."""
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} does not exist")
-    return {
-        path.stem: str(path)
-        for path in sorted(folder.iterdir())
-        if path.suffix.lower() in PICTURE_SUFFIXES
-    }
-
-
-def with_paths(frame: "pd.DataFrame", folder: Path) -> "pd.DataFrame":
-    """The table with each image's file under ``path``; an id may carry the file's suffix."""
-    files = index_pictures(folder)
-    frame["path"] = frame["id"].map(lambda name: files.get(name) or files.get(Path(name).stem))
-    lost = frame.loc[frame["path"].isna(), "id"]
-    if len(lost):
-        raise FileNotFoundError(
-            f"{len(lost)} of {len(frame)} listed images are not in {folder.name}/ (first: {lost.iloc[0]})"
-        )
-    return frame

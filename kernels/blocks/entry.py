@@ -149,7 +149,8 @@ def run_kernel(
     starts = {f"run of {name}": run["manifest_sha256"] for name, run in (upstream or {}).items()}
     key = resume_key(spec, repr(config), {**datasets, **starts}, rows)
     if share is None:
-        self_test(competition, data, tables, config, paths, writer.datasets, say)
+        unused = self_test(competition, data, tables, config, paths, writer.datasets, say)
+        writer.note(unused_files=unused)
         shutil.rmtree(session.folder, ignore_errors=True)  # of an earlier run in the same folder
         continued = take_up(session, paths, key, spec, repr(config))
         if continued:

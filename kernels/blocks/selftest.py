@@ -5,17 +5,21 @@ device is tried where it is chosen (blocks/devices.py), with one forward and bac
 """
 
 import csv
+import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from kernels.blocks.paths import KagglePaths
 from kernels.blocks.tables import Tables
-from kernels.config import AnyConfig, Competition
+from kernels.config import AnyConfig, Competition, DistilConfig
 
 SAMPLE_SUBMISSION = "sample_submission.csv"
 THUMBNAIL_BYTES = 64 * 64  # near-copies are looked for among films of this size (grouping.py)
+# Bytes of a float16 map after so many frozen stages, for each pixel of the film: efficientnet-lite2's, the
+# widest of the family (stride 2, 16 channels; 4, 24; 8, 48), and at most 1 at stride 16.
+MAP_BYTES = {1: 8.0, 2: 3.0, 3: 1.5}
 WORKING_BYTES = 500_000_000  # checkpoints, pictures and tables of the largest strategies, and room
 
 
@@ -27,7 +31,7 @@ def self_test(
     paths: KagglePaths,
     datasets: dict[str, Path],
     say: Callable[[str], None],
-) -> None:
+) -> dict[str, Any]:
     """Try inputs, disk and submission; raises at the first fault.
 
     Args:
@@ -35,30 +39,58 @@ def self_test(
         datasets: Mounted packages by slug; their digests have been checked.
         say: Gets one line for each check.
 
+    Returns:
+        What lies beside the images and is in no table, for metrics.json: ``count`` and the ``first`` name.
+
     Raises:
         FileNotFoundError, ValueError, OSError: What is wrong, with the item and what to do.
     """
+    unused = unused_files(tables)
     for check in (
-        lambda: inputs_line(tables, datasets),
+        lambda: inputs_line(tables, datasets, unused),
         lambda: disk_line(config, tables, paths),
         lambda: submission_line(competition, folder, tables, paths.temp),
     ):
         say(f"self-test: {check()}")
+    return {"count": len(unused), "first": unused[0] if unused else None}
 
 
-def inputs_line(tables: Tables, datasets: dict[str, Path]) -> str:
+def list_folders(tables: Tables) -> dict[Path, set[str]]:
+    """Names of the files in every folder that a table's images lie in: cheaper than a look at every file."""
+    folders = {
+        Path(path).parent
+        for frame in (tables.labelled, tables.unlabelled, tables.test)
+        for path in frame["path"]
+    }
+    return {
+        folder: {item.name for item in os.scandir(folder) if item.is_file()}
+        if folder.is_dir()
+        else set()
+        for folder in folders
+    }
+
+
+def unused_files(tables: Tables) -> list[str]:
+    """Files beside the images that no table names, as folder/name, sorted; hidden ones are none."""
+    used = {
+        str(path)
+        for frame in (tables.labelled, tables.unlabelled, tables.test)
+        for path in frame["path"]
+    }
+    return sorted(
+        f"{folder.name}/{name}"
+        for folder, names in list_folders(tables).items()
+        for name in names
+        if not name.startswith(".") and str(folder / name) not in used
+    )
+
+
+def inputs_line(tables: Tables, datasets: dict[str, Path], unused: Sequence[str] = ()) -> str:
     """Count images and files; every image of every table must be there (FileNotFoundError)."""
-    counts = []
-    listings: dict[Path, set[str]] = {}
+    counts, listings = [], list_folders(tables)
     for name in ("labelled", "unlabelled", "test"):
         files = [Path(path) for path in getattr(tables, name)["path"]]
-        lost = []
-        for path in files:
-            if path.parent not in listings:  # one listing is cheaper than a look at every file
-                there = path.parent.is_dir()
-                listings[path.parent] = {p.name for p in path.parent.iterdir()} if there else set()
-            if path.name not in listings[path.parent]:
-                lost.append(path)
+        lost = [path for path in files if path.name not in listings[path.parent]]
         if lost:
             raise FileNotFoundError(
                 f"{len(lost)} of {len(files)} {name} images have no file (first: {lost[0]}). Mount the "
@@ -66,13 +98,25 @@ def inputs_line(tables: Tables, datasets: dict[str, Path]) -> str:
             )
         counts.append(f"{len(files)} {name}")
     mounted = ", ".join(sorted(datasets)) or "none needed"
-    return f"inputs: {', '.join(counts)} images; datasets as rendered for: {mounted}"
+    beside = (
+        f"; {len(unused)} files beside them are in no table (first: {unused[0]})" if unused else ""
+    )
+    return f"inputs: {', '.join(counts)} images{beside}; datasets as rendered for: {mounted}"
 
 
 def cache_bytes(config: AnyConfig, tables: Tables) -> int:
-    """What decoded images take in the temporary folder, at most."""
-    count = sum(len(frame) for frame in (tables.labelled, tables.unlabelled, tables.test))
-    return count * (int(config.image_size) ** 2 + THUMBNAIL_BYTES)
+    """What decoded images, and the maps of frozen stages, take in the temporary folder: about, and at most."""
+    labelled, unlabelled, test = map(len, (tables.labelled, tables.unlabelled, tables.test))
+    images = labelled + unlabelled + test
+    if not isinstance(config, DistilConfig):
+        return images * (int(config.image_size) ** 2 + THUMBNAIL_BYTES)
+    maps = labelled * (config.labelled_views + len(config.tta)) + test * len(config.tta)
+    if config.student is not None:
+        maps += unlabelled * (config.unlabelled_views + len(config.teacher_tta))
+    return images * THUMBNAIL_BYTES + sum(
+        network.image_size**2 * (images + round(maps * MAP_BYTES.get(network.frozen_stages, 1.0)))
+        for network in config.networks()
+    )
 
 
 def disk_line(config: AnyConfig, tables: Tables, paths: KagglePaths) -> str:

@@ -15,6 +15,7 @@ Where the patient is not in the name, a film is a patient of its own; when no na
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kernels.blocks.image_files import list_images
 from kernels.blocks.patients import patient_key
 from kernels.blocks.tables import Tables, check_tables
 from kernels.config import Competition
@@ -32,7 +33,6 @@ COMPETITION = Competition(
 )
 
 CLASS_FOLDERS = ("NORMAL", "PNEUMONIA")  # in the order of the labels 0 and 1
-FILM_SUFFIXES = (".jpeg", ".jpg", ".png")
 WRAPPER_FOLDER = "chest_xray"  # the public archive puts everything into one, sometimes twice
 
 
@@ -45,15 +45,6 @@ def find_layout_root(folder: Path) -> Path:
     raise FileNotFoundError(
         f"{folder} holds no train/{CLASS_FOLDERS[0]} and train/{CLASS_FOLDERS[1]}; lay the films out "
         "as train|val|test/NORMAL|PNEUMONIA"
-    )
-
-
-def list_films(folder: Path) -> list[Path]:
-    """The images directly in a folder, sorted; hidden files (a Mac leaves ``._x.jpeg``) are none."""
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in FILM_SUFFIXES and not path.name.startswith(".")
     )
 
 
@@ -72,9 +63,9 @@ def read_split(root: Path, split: str) -> "pd.DataFrame":
         raise FileNotFoundError(f"{folders[there.index(False)]} does not exist")
     labelled: list[tuple[Path, int | None]] = []
     if all(there):
-        labelled = [(path, label) for label in (0, 1) for path in list_films(folders[label])]
+        labelled = [(path, label) for label in (0, 1) for path in list_images(folders[label])]
     elif (root / split).is_dir():
-        labelled = [(path, None) for path in list_films(root / split)]
+        labelled = [(path, None) for path in list_images(root / split)]
     rows = [
         {
             "id": f"{split}/{path.stem}",

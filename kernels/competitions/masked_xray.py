@@ -6,6 +6,7 @@ by ``sample_submission.csv``. An image's file is ``<folder>/<image_id>`` with or
 
 from pathlib import Path
 
+from kernels.blocks.image_files import find_images, index_images
 from kernels.blocks.tables import Tables, check_tables
 from kernels.config import Competition
 
@@ -17,21 +18,6 @@ COMPETITION = Competition(
     metric="auc",
     positive_label="pneumonia",
 )
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
-
-
-def index_images(folder: Path) -> dict[str, str]:
-    """File paths by id, for every image directly in a folder; sorted, so order never depends on disk."""
-    if not folder.is_dir():
-        raise FileNotFoundError(
-            f"{folder} does not exist; the competition's data is not where it should be"
-        )
-    return {
-        path.stem: str(path)
-        for path in sorted(folder.iterdir())
-        if path.suffix.lower() in IMAGE_SUFFIXES
-    }
 
 
 def read_tables(folder: Path) -> Tables:
@@ -55,15 +41,8 @@ def read_tables(folder: Path) -> Tables:
             raise ValueError(
                 f"{csv_name} has no column {absent[0]!r}; it has {list(frame.columns)}"
             )
-        files = index_images(folder / images)
         frame["id"] = frame[id_column]
-        frame["path"] = frame["id"].map(lambda name: files.get(name) or files.get(Path(name).stem))
-        lost = frame.loc[frame["path"].isna(), "id"]
-        if len(lost):
-            raise FileNotFoundError(
-                f"{len(lost)} of {len(frame)} images listed in {csv_name} are not in {images}/ "
-                f"(first: {lost.iloc[0]})"
-            )
+        frame["path"] = find_images(frame["id"].tolist(), folder / images, csv_name)
         return frame[["id", "path", *columns]]
 
     train = folder / "train"

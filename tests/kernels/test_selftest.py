@@ -1,15 +1,24 @@
 """The first minute finds what would have cost hours: each fault is named with what to do about it."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
+from kernels.blocks.models import create_backbone
 from kernels.blocks.paths import KagglePaths
-from kernels.blocks.selftest import SAMPLE_SUBMISSION, self_test
+from kernels.blocks.selftest import (
+    MAP_BYTES,
+    SAMPLE_SUBMISSION,
+    cache_bytes,
+    self_test,
+    unused_files,
+)
 from kernels.blocks.tables import Tables
-from kernels.config import Competition, FeaturesConfig
+from kernels.config import Competition, DistilConfig, FeaturesConfig, NetworkConfig, TrainConfig
 
 COMPETITION = Competition(slug="toy", title="Toy", id_column="image_id", target_columns=("label",))
 
@@ -58,6 +67,33 @@ def test_a_sound_start_is_three_lines(tables, paths):
     assert "free in working" in disk
     assert submission == f"self-test: submission: 2 rows fit {SAMPLE_SUBMISSION}"
     assert not list(paths.temp.iterdir())  # the dummy is gone
+
+
+def test_what_lies_beside_the_images_is_counted(tables, paths):
+    for name in ("b.gif", ".DS_Store", "val9.png"):
+        (paths.input / "val" / name).write_bytes(b"x")
+    (paths.input / "train" / "older").mkdir()
+    inputs, *_ = run(tables, paths)
+    assert "2 files beside them are in no table (first: val/b.gif)" in inputs
+    assert unused_files(tables) == ["val/b.gif", "val/val9.png"]
+
+
+@pytest.mark.parametrize("stages", [1, 2, 3, 4, 5, 6])
+def test_the_maps_of_frozen_stages_are_counted_too(tables, stages):
+    config = DistilConfig(
+        backbone="tf_efficientnet_lite2.in1k", image_size=64, frozen_stages=stages, weights="random",
+        labelled_views=8, unlabelled_views=2, student=TrainConfig(),
+    )  # fmt: skip
+    backbone = create_backbone(config.backbone, "random", 64, {}, frozen_stages=stages)
+    with torch.inference_mode():
+        one_map = backbone.early(torch.zeros(1, 1, 64, 64)).numel() * 2
+    films, maps = 9, 4 * (8 + 2) + 3 * (2 + 1) + 2 * 2
+    real = films * (64**2 + 64**2) + maps * one_map
+    assert real <= cache_bytes(config, tables) < 2 * real
+    teacher = cache_bytes(replace(config, student=None), tables)
+    assert cache_bytes(config, tables) - teacher == pytest.approx(9 * 64**2 * MAP_BYTES.get(stages, 1), rel=0.05)  # fmt: skip
+    two = replace(config, co_teachers=(NetworkConfig(image_size=32, frozen_stages=stages),))
+    assert cache_bytes(two, tables) > cache_bytes(config, tables)
 
 
 def test_images_without_a_file_are_counted_and_the_first_is_named(tables, paths):

@@ -78,6 +78,21 @@ def test_a_broken_label_file_is_one_error(data, change, words):
         read_tables(data)
 
 
+def test_two_images_of_one_id_are_an_error_and_other_formats_are_read(data):
+    first, second, *_ = sorted((data / "train").iterdir())
+    picture = cv2.imread(str(first), cv2.IMREAD_GRAYSCALE)
+    second.unlink()
+    assert cv2.imwrite(str(second.with_suffix(".bmp")), picture)
+    assert cv2.imwrite(str(data / "train" / "more.tif"), picture)
+    (data / "train" / "._more.tif").write_bytes(b"a Mac's")
+    assert len(read_tables(data).unlabelled) == 3
+    assert cv2.imwrite(str(first.with_suffix(".png")), picture)
+    with pytest.raises(
+        ValueError, match=rf"train/ holds two images of id '{first.stem}'.*Keep one"
+    ):
+        read_tables(data)
+
+
 def odd_film(kind: str, number: int) -> np.ndarray:
     """A film in another container: 16 bits, alpha, colour, one pixel, very large."""
     film, _ = draw_film(number, positive=bool(number % 2), size=64)
