@@ -4,8 +4,10 @@ Differences from the write-up are those of effnetv2_s, and:
 
 - The tag tuned at 384 px (``fb_in22k_ft_in1k_384``); as written it is ``fb_in22k_ft_in1k``, tuned at 224.
   The bare name ``convnext_small`` would fetch other weights still (``in12k_ft_in1k``).
-- The last layer norm, which timm keeps in the head, is kept: without it the features have wild scale.
 - Layer decay 0.8 and stochastic depth 0.2: ImageNet-22k features are good, and 50 million weights overfit.
+
+In both variants the last layer norm, which timm keeps in the head, is kept, and the map is normed before
+attention: without them the features have wild scale.
 """
 
 from dataclasses import replace

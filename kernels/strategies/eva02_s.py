@@ -3,10 +3,10 @@
 0.704 on films it had trained on is less than a frozen network gives: a fault, not a lack of films.
 Differences from the write-up are those of effnetv2_s, and:
 
-- Tokens become a map at the backbone's exit, the prefix token left out; the layer norm that timm applies
-  after pooling is kept.
-- CLIP's mean and std, which this tag was trained with.
 - Layer decay 0.75, warm-up over 10 % of the steps, stochastic depth 0.1, gradients clipped at 1, 30 epochs.
+
+In both variants: tokens become a map at the backbone's exit, the prefix token left out; the layer norm that
+timm applies after pooling is kept; and mean and std are CLIP's, which this tag was trained with.
 """
 
 from dataclasses import replace

@@ -3,11 +3,13 @@
 The write-up blames the number of films; its recipe explains the result as well. Differences from it are
 those of effnetv2_s, and:
 
-- The map leaves the network channels last and is turned once, at the backbone's exit: a Conv1x1 head fed
-  (B, H, W, C) mixes positions instead of channels.
 - Layer decay 0.8, warm-up over 10 % of the steps, stochastic depth 0.2, gradients clipped at 1: what
   fine-tuning a transformer needs.
-- 30 epochs. Window 8 of the two published ones; the write-up names none.
+- 30 epochs.
+
+In both variants: window 8 of the two published ones, since the write-up names none; and the map, which
+leaves the network channels last, is turned once, at the backbone's exit. A Conv1x1 head fed (B, H, W, C)
+mixes positions instead of channels, which may be what happened there.
 """
 
 from dataclasses import replace
