@@ -79,7 +79,7 @@ def results(
         for row in found.rows
     ]
     print_table(columns, rows)
-    for line in found.explanation:
+    for line in (*found.shortcuts, *found.explanation):
         click.echo(line)
     for name, reason in found.dropped:
         click.echo(f"Not in the blend: {name} {reason}.")

@@ -17,6 +17,7 @@ from harness.commands.pull import pull
 from harness.commands.push import PushResult, push
 from harness.commands.watch import follow
 from harness.errors import ConfigError, PushRejected
+from harness.outputs import read_metrics
 from harness.records import Run, RunSpec
 from harness.registry import competition_by_slug, load_strategy
 from harness.render import backbones_of
@@ -24,9 +25,14 @@ from harness.scoring import Evidence, Gain, Score, one_column
 from harness.settings import Settings
 from harness.workbench import Workbench
 from kernels.config import Competition
+from kernels.contract import METRICS_FILE
 from kernels.stats.delong import delong_interval
 
 CPU_FAMILY = ("linear_probe", "levels_probe", "ssl", "lite0", "lite1", "lite2")
+SHORTCUTS = {  # notes of a run's metrics
+    "metadata_auc": "Size, mode, bytes and JPEG quality of the files alone",
+    "adversarial_auc": "Labelled films told from test films by hand-crafted features",
+}
 BASELINE = "linear_probe"
 
 
@@ -57,6 +63,7 @@ class Results:
     rows: tuple[ResultRow, ...]  # the blend last
     explanation: tuple[str, ...]  # of the blend's method
     dropped: tuple[tuple[str, str], ...]  # run id, reason
+    shortcuts: tuple[str, ...]  # what is to be had from these films without looking at a lung
 
 
 def join_data(settings: Settings, strategy: str, data: Path | None) -> None:
@@ -196,7 +203,25 @@ def tabulate(
         rows=tuple(rows),
         explanation=mixed.blend.explanation,
         dropped=mixed.blend.dropped,
+        shortcuts=shortcut_lines(bench, runs, competition.metric),
     )
+
+
+def shortcut_lines(bench: Workbench, runs: Sequence[Run], metric: str) -> tuple[str, ...]:
+    """Metadata-only and adversarial AUC, as the first run that measured them says: the films are the same."""
+    if metric != "auc":
+        return ()
+    for run in runs:
+        metrics = read_metrics(bench.outputs_folder(run) / METRICS_FILE, run.run_id)
+        found = [(words, metrics.get(key)) for key, words in SHORTCUTS.items()]
+        lines = tuple(
+            f"{words}: AUC {values['logistic']:.4f} by regression, {values['boosting']:.4f} by boosting"
+            for words, values in found
+            if values
+        )
+        if lines:
+            return lines
+    return ()
 
 
 def as_markdown(found: Results) -> str:
@@ -215,4 +240,5 @@ def as_markdown(found: Results) -> str:
         )
     seeds = ", ".join(map(str, found.seeds))
     lines.append(f"\nProfile {found.profile}, fold seed {seeds}, {found.date}.")
+    lines += [f"{line}." for line in found.shortcuts]
     return "\n".join(lines)

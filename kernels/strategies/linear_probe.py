@@ -3,6 +3,9 @@
 Not in the write-ups. The small backbone is one that anybody can install (Apache-2.0, from pip) and
 that gives 0.987 pooled out-of-fold AUC on 814 films in two minutes on two cores: a trained network
 that does not beat it has learned nothing that ImageNet did not know.
+
+``CHEST_PNEUMONIA`` is the same on the public folder layout (``--variant chest-pneumonia``), the bar for
+pneumonia_b0.
 """
 
 from dataclasses import replace
@@ -23,3 +26,5 @@ STRATEGY = Strategy(
     profiles=Profiles(full=ProbeConfig(), cpu=ProbeConfig(), small=rehearsal(ProbeConfig())),
     packages=("torch", "timm"),
 )
+
+CHEST_PNEUMONIA = replace(STRATEGY, competition="chest_pneumonia")

@@ -6,7 +6,9 @@ from e2e_tools import QUICK_PIPELINE
 
 
 def test_one_command_trains_blends_and_tabulates_and_goes_on_where_it_was(workspace):
-    workspace.add_strategy("other", QUICK_PIPELINE.replace("default_rng(0)", "default_rng(1)"))
+    pipeline = QUICK_PIPELINE.replace("default_rng(0)", "default_rng(1)")
+    pipeline += "\nwriter.note(metadata_auc={'logistic': 0.75, 'boosting': 0.5})"
+    workspace.add_strategy("other", pipeline)
     data = str(workspace.drawn.data_folder)
     arguments = ("results", "quick", "other", "--data", data, "--profile", "small")
     found = workspace.json(*arguments)
@@ -14,6 +16,8 @@ def test_one_command_trains_blends_and_tabulates_and_goes_on_where_it_was(worksp
     assert found["rows"][2]["name"].startswith("blend of ")
     assert found["seeds"] == [1]
     assert found["rows"][0]["gain"] is None
+    (shortcut,) = found["shortcuts"]
+    assert shortcut.endswith("AUC 0.7500 by regression, 0.5000 by boosting")
     gain = found["rows"][1]["gain"]
     assert gain["low"] <= gain["gain"] <= gain["high"]
     with (workspace.drawn.data_folder / "sample_submission.csv").open() as handle:
@@ -27,6 +31,7 @@ def test_one_command_trains_blends_and_tabulates_and_goes_on_where_it_was(worksp
     again = workspace.run(*arguments, "--markdown")
     assert again.stdout.count("\n|") >= 4
     assert "fold seed 1" in again.stdout
+    assert "0.7500 by regression" in again.stdout
     runs = workspace.json("runs")
     assert len(runs) == 2, "the second call trained again"
 
