@@ -32,7 +32,7 @@ sys.path.insert(0, str(ROOT))
 
 from harness.kaggle_image import IMAGE_DATE, IMAGE_PACKAGES, IMAGE_PYTHON
 from harness.records import RunSpec
-from harness.registry import load_competition, load_strategy, module_names
+from harness.registry import load_competition, load_strategy, module_names, variants_of
 from harness.render import render_kernel
 from harness.synthetic import draw_competition, draw_folder_competition
 from kernels.contract import MANIFEST_FILE, FileRecord, file_faults, manifest_faults
@@ -93,12 +93,6 @@ def make_environment(folder: Path) -> Path:
     (packages / "behind.pth").write_text(sysconfig.get_path("purelib") + "\n")
     mark.write_text(wanted)
     return python
-
-
-def variants_of(name: str) -> list[str]:
-    """The variants a strategy's file holds."""
-    text = (ROOT / "kernels" / "strategies" / f"{name}.py").read_text("utf-8")
-    return ["default", "as-written"] if "AS_WRITTEN" in text else ["default"]
 
 
 def draw_data(folder: Path) -> dict[str, Path]:

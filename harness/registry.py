@@ -49,16 +49,21 @@ def load_strategy(workspace: Path, name: str, variant: str = "default") -> Strat
     constant = "STRATEGY" if variant == "default" else variant.upper().replace("-", "_")
     strategy = getattr(module, constant, None)
     if not isinstance(strategy, Strategy):
-        variants = [
-            key.lower().replace("_", "-")
-            for key, value in vars(module).items()
-            if isinstance(value, Strategy) and key != "STRATEGY"
-        ]
         raise ConfigError(
             f"kernels/strategies/{name}.py defines no {constant}.",
-            f"Variants it has: {', '.join(['default', *sorted(variants)])}.",
+            f"Variants it has: {', '.join(variants_of(name))}.",
         )
     return strategy
+
+
+def variants_of(name: str) -> list[str]:
+    """The variants that a strategy's file holds, default first (ConfigError: a broken file)."""
+    others = [
+        key.lower().replace("_", "-")
+        for key, value in vars(_imported("strategies", name)).items()
+        if isinstance(value, Strategy) and key != "STRATEGY"
+    ]
+    return ["default", *sorted(others)]
 
 
 def load_competition(workspace: Path, name: str) -> Competition:
