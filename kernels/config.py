@@ -18,6 +18,7 @@ PROFILE_NAMES = ("full", "cpu", "small")
 # The words that fields know; a misspelt one is refused when a config is made, not after an hour of
 # training.
 OPTIMISER_NAMES = ("adamw", "sgd", "rmsprop")
+PAIR_NAMES = ("neighbours", "views")
 SCHEDULE_NAMES = ("constant", "cosine", "warm_restarts", "one_cycle", "plateau")
 LOSS_NAMES = ("bce", "focal", "weighted_ce")
 SAMPLER_NAMES = ("shuffle", "balanced")
@@ -203,6 +204,17 @@ class AugmentConfig:
     brightness: float = 0.0
     contrast: float = 0.0
 
+    def __post_init__(self) -> None:
+        kept = self.crop_scale_min
+        require(0 < kept <= 1, f"crop_scale_min is {kept}, not in (0, 1]; 1 keeps the whole film")
+        for name in ("hflip", "translate", "scale", "perspective", "perspective_p"):
+            require(
+                0 <= getattr(self, name) <= 1, f"{name} is {getattr(self, name)}, not in [0, 1]"
+            )
+        require(self.scale < 1, f"scale is {self.scale}; a zoom of 1 - scale must leave something")
+        for name in ("rotation_deg", "brightness", "contrast"):
+            require(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}; 0 switches it off")
+
 
 @dataclass(frozen=True)
 class MixConfig:
@@ -251,7 +263,11 @@ class OptimConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """One supervised fit of a classifier."""
+    """One supervised fit of a classifier.
+
+    With ``early_stop_patience`` or a plateau schedule the held-out fold steers the training that it then
+    scores: that score is optimistic, and the run says so.
+    """
 
     optim: OptimConfig = OptimConfig()
     augment: AugmentConfig = AugmentConfig()
@@ -346,6 +362,21 @@ class SimSiamConfig:
     max_images: int | None = None
     max_unlabelled: int | None = None
 
+    def __post_init__(self) -> None:
+        require(self.image_size >= 16, f"image_size is {self.image_size}; at least 16")
+        size = self.ssl_image_size
+        require(size is None or size >= 16, f"ssl_image_size is {size}; at least 16")
+        require(2 <= self.glcm_levels <= 256, f"glcm_levels is {self.glcm_levels}, not in 2..256")
+        require_one_of("pairs", self.pairs, PAIR_NAMES)
+        require(0 <= self.pair_share <= 1, f"pair_share is {self.pair_share}, not in [0, 1]")
+        require(self.ssl_epochs >= 0, f"ssl_epochs is {self.ssl_epochs}; 0 leaves SimSiam out")
+        require(self.ssl_batch_size >= 2, f"ssl_batch_size is {self.ssl_batch_size}; at least 2")
+        for name in ("projector_hidden", "projector_out", "predictor_hidden", "probe_every",
+                     "cached_views", "tta_views"):  # fmt: skip
+            require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}; at least 1")
+        require_one_of("device", self.device, DEVICE_NAMES)
+        require_one_of("precision", self.precision, PRECISION_NAMES)
+
 
 @dataclass(frozen=True)
 class SupervisedConfig:
@@ -439,6 +470,16 @@ class DistilConfig:
 
 
 AnyConfig = FeaturesConfig | ProbeConfig | SimSiamConfig | SupervisedConfig | DistilConfig
+
+
+def steered_by_held_out(config: AnyConfig) -> bool:
+    """Whether a held-out fold chooses the epoch, or the rates, of the network that predicts it."""
+    fits = (getattr(config, name, None) for name in ("train", "teacher", "student"))
+    return any(
+        isinstance(fit, TrainConfig)
+        and (fit.early_stop_patience is not None or fit.optim.schedule == "plateau")
+        for fit in fits
+    )
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,10 @@ INFERENCE_FILES = (MANIFEST_FILE, METRICS_FILE, SUBMISSION_FILE)
 # Models that predict by themselves; one for each (seed, fold).
 CHECKPOINT_CELL = re.compile(CHECKPOINT_FOLDER + r"/[^/]*_seed(\d+)_fold(\d+)\.(?:pth|json)")
 
+# A note of metrics.json, where a held-out fold chose the epoch or the rates of what predicts it.
+OPTIMISTIC_NOTE = "epoch_chosen_on"
+OPTIMISTIC = "the held-out fold steered its own training (early stopping or plateau)"
+
 ID_COLUMN = "id"
 GROUP_COLUMN = "group"
 SEED_COLUMN = "seed"

@@ -1,7 +1,7 @@
 """Compare: members side by side, with what separates luck from skill."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +12,12 @@ from harness.commands.members import choose_competition, choose_members, line_up
 from harness.costs import RowCost, costly_rows
 from harness.members import MemberTable, higher_is_better
 from harness.methods import methods_for
+from harness.outputs import read_metrics
+from harness.provenance import Source
+from harness.records import Run
 from harness.scoring import Gain, Score, one_column
 from harness.workbench import Workbench
+from kernels.contract import METRICS_FILE, OPTIMISTIC_NOTE
 from kernels.stats.delong import delong_interval
 from kernels.stats.ranks import ranks_within, spearman_matrix
 
@@ -129,7 +133,7 @@ def compare(
         tuple(int(seed) for seed in np.unique(table.seeds)),
         tuple(int(fold) for fold in np.unique(table.folds)),
         table.grouped,
-        tuple(suspicions(members)),
+        (*suspicions(members), *optimists(bench, lineup.sources, order)),
     )
 
 
@@ -191,4 +195,17 @@ def suspicions(members: Sequence[ComparedMember]) -> list[str]:
                     f"{member.name} was imported and is {gap:.4f} ahead of every run here: are its "
                     "predictions really out-of-fold?"
                 )
+    return notes
+
+
+def optimists(bench: Workbench, sources: Mapping[str, Source], names: Sequence[str]) -> list[str]:
+    """Runs whose held-out folds steered their own training, as their metrics say."""
+    notes = []
+    for name in names:
+        source = sources[name]
+        if isinstance(source, Run):
+            metrics = read_metrics(bench.outputs_folder(source) / METRICS_FILE, name)
+            note = metrics.get(OPTIMISTIC_NOTE)
+            if note:
+                notes.append(f"{name} is optimistic: {note}")
     return notes

@@ -24,8 +24,8 @@ from kernels.blocks.selftest import self_test
 from kernels.blocks.session import BudgetSpent, RunSession, read_budget, rows_digest, take_up
 from kernels.blocks.tables import Tables, groups_by_id, labels_of_test
 from kernels.blocks.workers import ShareDone, note_stop, program_of, read_share, watch_parent
-from kernels.config import AnyConfig, Competition, FeaturesConfig, Profiles
-from kernels.contract import RESUME_FOLDER, resume_key
+from kernels.config import AnyConfig, Competition, FeaturesConfig, Profiles, steered_by_held_out
+from kernels.contract import OPTIMISTIC, OPTIMISTIC_NOTE, RESUME_FOLDER, resume_key
 
 PROFILE_VARIABLE = "HARNESS_PROFILE"
 
@@ -156,6 +156,9 @@ def run_kernel(
         if continued:
             say(continued)
     seed_everything(config.folds.seeds[0])
+    if steered_by_held_out(config):
+        say(f"note: {OPTIMISTIC}")
+        writer.note(**{OPTIMISTIC_NOTE: OPTIMISTIC})
 
     try:
         # No training code is given a test label: the report reads them, after the last prediction.

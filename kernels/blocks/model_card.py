@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kernels.contract import CARD_FILE, MODEL_FILE, RESULTS_FILE
+from kernels.contract import CARD_FILE, MODEL_FILE, OPTIMISTIC_NOTE, RESULTS_FILE
 
 CARD_METRICS = (
     ("auc_mean_fold", "AUC, mean over folds"),
@@ -52,9 +52,15 @@ def card_text(results: Mapping[str, Any], folder: Path) -> str:
         macro_text(results),
         f"## Model\n\n{model_text(results)}",
         f"## Files\n\n{files_text(folder)}",
-        f"## Limits\n\n{LIMITS}",
+        f"## Limits\n\n{limits_text(results)}",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def limits_text(results: Mapping[str, Any]) -> str:
+    """What every such model cannot do, after what makes this one's numbers look better than they are."""
+    note = results.get(OPTIMISTIC_NOTE)
+    return f"- Its numbers are optimistic: {note}.\n{LIMITS}" if note else LIMITS
 
 
 def data_text(results: Mapping[str, Any]) -> str:

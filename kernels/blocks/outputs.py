@@ -29,6 +29,7 @@ from kernels.contract import (
     MANIFEST_FILE,
     METRICS_FILE,
     OOF_FILE,
+    OPTIMISTIC_NOTE,
     RESUME_FOLDER,
     SCHEMA_VERSION,
     SUBMISSION_FILE,
@@ -60,6 +61,7 @@ REPORTED_NOTES = (
     "images",
     "metadata_auc",
     "adversarial_auc",
+    OPTIMISTIC_NOTE,
 )
 
 

@@ -112,8 +112,6 @@ def choose_partners(
         mutual share, and the label purity of the same kind of pairs among the labelled films, beside
         chance: pairs no purer than chance would teach noise.
     """
-    if config.pairs not in ("neighbours", "views"):
-        raise ValueError(f"pairs is {config.pairs!r}, not neighbours or views")
     purity = label_purity(
         find_pairs(extract_features(labelled, config.glcm_levels)).neighbour, targets
     )
@@ -222,13 +220,13 @@ def classify_in_folds(
             f"{plain_score:.4f} with the plain one"
         )
         writer.write_history(f"{stem}_training_history_seed{seed}_fold{fold}", history)
-        kept = next(row["epoch"] for row in history if row["kept"])
+        kept = next(row for row in history if row["kept"])
         save_classifier(
             writer.checkpoint_path(f"{stem}_best_classifier_seed{seed}_fold{fold}.pth"),
             model,
             config.head,
-            epoch=int(kept),
-            val_auc=float(score),
+            epoch=int(kept["epoch"]),
+            val_auc=float(kept["val_auc"]),
             img_size=config.image_size,
             seed=seed,
             fold=fold,

@@ -12,10 +12,11 @@ import torch
 from harness.synthetic import draw_folder_competition
 from kernels.blocks.entry import run_kernel
 from kernels.blocks.losses import build_loss
+from kernels.blocks.model_card import limits_text
 from kernels.blocks.plots import PLOT_NAMES
 from kernels.blocks.samplers import subset_rows
 from kernels.competitions.chest_pneumonia import COMPETITION, read_tables
-from kernels.config import TrainConfig, check_plain
+from kernels.config import OptimConfig, Profiles, TrainConfig, check_plain
 from kernels.pipelines.supervised import run
 from kernels.strategies.pneumonia_b0 import AS_WRITTEN, MASKED_XRAY, STRATEGY
 
@@ -150,6 +151,43 @@ def test_no_training_code_sees_a_test_label(drawn, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         run_kernel(pipeline, COMPETITION, read_tables, STRATEGY.profiles, spec, {}, __file__)
     assert seen == [(None, ["id", "path", "group"], None)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "noted"),
+    [
+        ({}, False),
+        ({"early_stop_patience": 3}, True),
+        ({"optim": OptimConfig(schedule="plateau")}, True),
+    ],
+)
+def test_a_training_that_its_held_out_fold_steers_says_so(
+    drawn, tmp_path, monkeypatch, capsys, changes, noted
+):
+    notes = {}
+
+    def pipeline(config, tables, writer):
+        notes.update(writer.notes)
+        raise KeyboardInterrupt
+
+    config = STRATEGY.profiles.small
+    config = replace(config, train=replace(config.train, **changes))
+    inputs = tmp_path / "input" / "competitions"
+    inputs.mkdir(parents=True)
+    (inputs / COMPETITION.slug).symlink_to(drawn.data_folder)
+    monkeypatch.setenv("HARNESS_KAGGLE_ROOT", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    spec = {"strategy": "x", "profile": "small"}
+    profiles = Profiles(config, config, config)
+    with pytest.raises(KeyboardInterrupt):
+        run_kernel(pipeline, COMPETITION, read_tables, profiles, spec, {}, __file__)
+    assert ("epoch_chosen_on" in notes) is noted
+    assert ("held-out fold steered" in capsys.readouterr().out) is noted
+
+
+def test_the_card_of_such_a_run_says_so():
+    assert "optimistic: because" in limits_text({"epoch_chosen_on": "because"})
+    assert "optimistic" not in limits_text({})
 
 
 def test_folds_keep_patients_together(outputs, drawn):
