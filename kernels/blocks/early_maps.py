@@ -89,13 +89,19 @@ class EarlyMaps:
         del out  # the mapping goes with it; its pages belong to the file already
 
     def key(self, films: np.ndarray) -> str:
-        """Names network, stages, size, views and films."""
-        first = next(self.backbone.trunk.parameters()).detach().cpu().numpy().tobytes()
-        facts = json.dumps(
-            [self.backbone.name, self.backbone.frozen_stages, self.image_size, repr(self.augment)]
-        )
-        content = sha256(facts.encode() + first)
-        content.update(np.ascontiguousarray(films).tobytes())
+        """Names what a map depends on: the frozen stages' weights and statistics, precision, size, views, films."""
+        facts = [
+            self.backbone.name,
+            self.backbone.frozen_stages,
+            self.image_size,
+            repr(self.augment),
+        ]
+        content = sha256(json.dumps([*facts, str(self.compute.low_precision)]).encode())
+        for module in self.backbone.early_modules():
+            for name, value in module.state_dict().items():
+                content.update(name.encode())
+                content.update(np.ascontiguousarray(value.detach().cpu().numpy()).reshape(-1).data)
+        content.update(np.ascontiguousarray(films).reshape(-1).data)
         return content.hexdigest()[:16]
 
 

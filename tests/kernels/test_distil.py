@@ -1,5 +1,6 @@
 """Self-training inside the folds: what is cached equals what is computed, and no label crosses a fold."""
 
+import copy
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -141,6 +142,27 @@ def test_maps_are_made_once_and_again_for_other_films_or_views(tmp_path):
     assert not np.array_equal(maker.of(films, "labelled", 1), first)
     assert not np.array_equal(maker.of(films[::-1], "labelled", 0)[::-1], first)
     assert not list(tmp_path.glob("*.part"))
+
+
+def test_maps_of_another_network_or_precision_are_not_taken(tmp_path):
+    films = films_of(3)
+
+    def maker(stages: torch.nn.Module, compute: Compute = CPU) -> EarlyMaps:
+        return EarlyMaps(stages, 32, AugmentConfig(), tmp_path, compute)
+
+    backbone = create_backbone(LITE0, "random", 32, {}, frozen_stages=3).eval()
+    other = copy.deepcopy(backbone)
+    with torch.no_grad():  # the same stem, another statistic two stages on
+        other.trunk.blocks[2][0].bn1.running_mean += 1.0
+    later = copy.deepcopy(backbone)
+    with torch.no_grad():  # what is trained makes no maps
+        later.trunk.blocks[4][0].bn1.running_mean += 1.0
+    key = maker(backbone).key(films)
+    assert maker(other).key(films) != key
+    assert maker(later).key(films) == key
+    assert maker(backbone, replace(CPU, low_precision=torch.bfloat16)).key(films) != key
+    first = np.array(maker(backbone).of(films, "labelled", "plain"))
+    assert not np.array_equal(maker(other).of(films, "labelled", "plain"), first)
 
 
 def test_every_film_is_predicted_and_files_carry_seed_and_fold(outputs, tables):
