@@ -14,16 +14,22 @@ from kernels.stats.checking import (
     score_vector,
 )
 
+# Up to so many rows a search in the larger class is quicker than the sort of both with its bookkeeping:
+# two thirds of its time at 878 rows, as long at 2,500.
+SEARCHED_ROWS = 2000
 
-def _doubled_wins_by_search(positive: BoolArray, rows: ScoreArray) -> IndexArray:
-    """2 x wins + ties as _doubled_wins, for any float64, by binary search."""
-    doubled = np.empty(len(rows), dtype=np.int64)
-    for index, row in enumerate(rows):
-        negatives = np.sort(row[~positive])
-        positives = np.sort(row[positive])  # sorted queries keep the search in cache
-        below = int(negatives.searchsorted(positives, "left").sum())
-        doubled[index] = below + int(negatives.searchsorted(positives, "right").sum())
-    return doubled
+
+def _doubled_wins_by_search(positive: BoolArray, row: ScoreArray, name: str = "scores") -> int:
+    """2 x wins + ties as _doubled_wins, for one row of any float64, by binary search."""
+    up, down = row[positive], row[~positive]
+    up.sort()  # sorted queries keep the search in cache
+    down.sort()
+    if up[-1] != up[-1] or down[-1] != down[-1]:  # NaN sorts last
+        refuse_nan(row, name)
+    few, many = (up, down) if up.size <= down.size else (down, up)
+    beaten = int(np.add.reduce(many.searchsorted(few, "left")))
+    beaten += int(np.add.reduce(many.searchsorted(few, "right")))
+    return beaten if few is up else 2 * up.size * down.size - beaten
 
 
 def _doubled_wins(
@@ -48,7 +54,7 @@ def _doubled_wins(
         magnitudes = bits & (2**63 - 1)
         origin = int(magnitudes.min(initial=2**63 - 1, where=magnitudes > 0)) - 1
         if int(magnitudes.max()) - origin >= 2**62:
-            return _doubled_wins_by_search(positive, rows)
+            return np.array([_doubled_wins_by_search(positive, row, name) for row in rows])
         np.maximum(magnitudes, origin, out=magnitudes)  # zeros, too, are counted from there
         magnitudes -= origin
         bits >>= 63  # -1 for negative scores, else 0
@@ -94,7 +100,10 @@ def auc_score(targets: ArrayLike, scores: ArrayLike) -> float:
     """
     positive, n_positive, n_negative = mask_with_both_classes(targets)
     values = score_vector(scores, positive.size)
-    doubled = int(_doubled_wins(positive, n_positive, values[np.newaxis])[0])
+    if values.size <= SEARCHED_ROWS:
+        doubled = _doubled_wins_by_search(positive, values)
+    else:
+        doubled = int(_doubled_wins(positive, n_positive, values[np.newaxis])[0])
     return doubled / (2 * n_positive * n_negative)
 
 

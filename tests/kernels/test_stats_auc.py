@@ -84,6 +84,9 @@ def test_auc_keeps_neighbouring_floats_and_all_magnitudes_apart(values: list[flo
         targets = np.arange(24) % 2
         expected = [brute_auc(targets, member) for member in scores]
         assert auc_scores(targets, scores.T).tolist() == expected
+        assert [auc_score(targets, member) for member in scores] == expected
+        turned = [brute_auc(1 - targets, member) for member in scores]
+        assert [auc_score(1 - targets, member) for member in scores] == turned
 
 
 def test_auc_in_several_blocks_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,6 +125,18 @@ def test_auc_accepts_infinities_without_a_warning() -> None:
             2.5 / 3,
             2.5 / 3,
         ]
+
+
+@pytest.mark.parametrize("rows", [auc.SEARCHED_ROWS, auc.SEARCHED_ROWS + 1])
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.98])
+def test_one_row_is_scored_alike_by_either_way(rows: int, share: float) -> None:
+    rng = np.random.default_rng(rows)
+    targets = rng.random(rows) < share
+    for scores in (rng.random(rows), rng.normal(size=rows).round(1), -rng.random(rows)):
+        assert auc_score(targets, scores) == auc_scores(targets, scores[:, np.newaxis])[0]
+    scores[rows // 2] = math.nan
+    with pytest.raises(ValueError, match=f"1 NaN .first: row {rows // 2}"):
+        auc_score(targets, scores)
 
 
 def test_a_million_rows_are_scored_exactly() -> None:
