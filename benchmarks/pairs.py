@@ -76,8 +76,7 @@ def lines(options: Options) -> Iterator[Line]:
             target=2.0 if correlated else None,
             rounds=options.pick(11, 7, 1),
             floor=products,
-            clock="cpu",
-            note="processor time of all threads",
+            note="every core, both",
         )
     code = (
         "import sys, numpy as np\nfrom kernels.blocks.pairs import find_pairs\n"

@@ -147,7 +147,7 @@ def nearest_rows(
     where ten do and a fifth is noise.
     """
     if len(rows) < TREE_LEAST_ROWS:
-        return nearest_by_product(rows, queries)
+        return nearest_by_product(rows, queries, workers)
     tree = TurnedTree(rows)
     start = len(queries) // 2
     tried = tree.in_leaf_order(queries)[
