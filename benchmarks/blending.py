@@ -23,6 +23,7 @@ from harness.candidates import FitRows
 from harness.methods import hill_climb
 from kernels.stats.auc import auc_score, auc_scores
 from kernels.stats.bootstrap import bootstrap_scores
+from kernels.stats.delong import delong_covariance
 from kernels.stats.resampling import resample_counts
 
 
@@ -98,11 +99,18 @@ def lines(options: Options) -> Iterator[Line]:
     yield climb(options, many_targets, many, 50.0, *options.pick((100, 20), (100, 5), (12, 12)))
     if importlib.util.find_spec("hillclimbers"):
         yield library_climb(options, targets, table[-options.pick(8, 8, 3) :])
-    yield bootstrap(options, targets, table[0])
+    yield bootstrap(options, targets, table[0], options.pick(2000, 500, 20))
+    yield delong(options, targets, table[:2], None)
+    yield delong(options, *members(2, options.pick(10_000, 10_000, 300)), 10.0)
     if options.size != "quick":
-        big_targets, big = members(8, options.pick(100_000, 100_000, 500))
-        yield one_auc(options, big_targets, big, 20.0, options.pick(5, 5, 1))
-        yield climb(options, big_targets, big, 6.0, *options.pick((100, 5), (100, 5), (12, 6)))
+        big_targets, big = members(64, options.pick(100_000, 100_000, 500))
+        few = big[:8]
+        yield one_auc(options, big_targets, few, 20.0, options.pick(5, 5, 1))
+        yield climb(options, big_targets, few, 6.0, *options.pick((100, 5), (100, 5), (12, 6)))
+        yield climb(options, big_targets, big, 6.0, *options.pick((20, 1), (20, 1), (6, 6)))
+        yield bootstrap(options, big_targets, big[0], options.pick(50, 50, 5))
+        del big, few
+        yield many_members(options)
 
 
 def one_auc(
@@ -171,9 +179,56 @@ def library_climb(options: Options, targets: np.ndarray, table: np.ndarray) -> L
     )
 
 
-def bootstrap(options: Options, targets: np.ndarray, scores: np.ndarray) -> Line:
+def peer_delong(targets: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """Covariance (M, M) of AUCs as the paper defines it: every pair of a positive and a negative compared."""
+    components = []
+    for scores in table:
+        up, down = scores[targets == 1], scores[targets == 0]
+        wins = (up[:, np.newaxis] > down) + 0.5 * (up[:, np.newaxis] == down)
+        components.append((wins.mean(axis=1), wins.mean(axis=0)))
+    ups, downs = (np.array(part) for part in zip(*components, strict=True))
+    return np.cov(ups) / ups.shape[1] + np.cov(downs) / downs.shape[1]
+
+
+def delong(options: Options, targets: np.ndarray, table: np.ndarray, target: float | None) -> Line:
+    """Two models: the definition costs positives x negatives, placements one sort."""
+    return race(
+        f"DeLong covariance, 2 models, {len(targets):,} rows",
+        lambda: delong_covariance(targets, table.T)[1],
+        lambda: peer_delong(targets, table),
+        same=lambda ours, peer: array_gap(ours, peer, 1e-12),
+        peer_name="numpy, every pair",
+        target=target,
+        rounds=options.pick(7, 3, 1),
+        repeat=options.pick(5, 3, 1),
+        floor=lambda: np.sort(table, axis=1),
+        clock="cpu",
+    )
+
+
+def many_members(options: Options) -> Line:
+    """f5: a table that is written once and scored whole; the peer scores two of its members."""
+    count, rows = options.pick((64, 1_000_000), (64, 1_000_000), (6, 2000))
+    targets, first = members(2, rows)
+    table = np.empty((count, rows), dtype=np.float32)
+    rng = np.random.default_rng(1)
+    for number in range(count):  # one at a time: as float64 all would take half a gigabyte
+        table[number] = first[number % 2] + rng.uniform(0, 0.1, rows)
+    return race(
+        f"f5 AUC of {count} members, {rows:,} rows, float32",
+        lambda: auc_scores(targets, table.T),
+        lambda: np.array([roc_auc_score(targets, row) for row in table[:2]]),
+        same=lambda ours, peer: array_gap(ours[:2], peer, 1e-12),
+        peer_name="a loop over scikit-learn's AUC (2 members, scaled)",
+        target=20.0,
+        rounds=options.pick(3, 2, 1),
+        scale=count / 2,
+        clock="cpu",
+    )
+
+
+def bootstrap(options: Options, targets: np.ndarray, scores: np.ndarray, resamples: int) -> Line:
     """f4: the same resamples."""
-    resamples = options.pick(2000, 500, 20)
     sizes = [int((targets == side).sum()) for side in (0, 1)]
 
     def drawn() -> None:

@@ -8,13 +8,15 @@ and small, so that kernels end before they have begun, and the share is shown wi
 """
 
 import json
+import shutil
+import statistics
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.racing import Line, Options, Same, equal, line_of, run_benchmark
+from benchmarks.racing import Line, Options, equal, line_of, run_benchmark
 from benchmarks.startup import (
     HARNESS,
     environment_in,
@@ -102,34 +104,40 @@ def kernel_seconds(workspace: Path) -> list[float]:
 
 
 def growth(options: Options, folder: Path) -> Iterator[Line]:
-    """Commands that read the ledger, with the most runs in it beside the fewest."""
+    """Commands that read the ledger: workspaces with few runs and with many, asked in turn."""
     environment = environment_in(folder)
-    typist = Typist(prepared_workspace(folder, environment), environment)
     sizes = options.pick(SIZES, SIZES, (3, 6))
     commands = (
         ("status", "features_lr", 0.7),
         ("runs", "features_lr", 0.5),
         ("push features_lr --profile small", "already", 0.7),
     )
-    rounds = options.pick(5, 3, 1)
-    taken: dict[str, dict[int, list[float]]] = {command: {} for command, _, _ in commands}
-    sames: dict[str, list[Same]] = {command: [] for command, _, _ in commands}
+    first = prepared_workspace(folder, environment)
+    typists = {}
     for size in sizes:
-        fill_ledger(typist.workspace, size)
-        for command, expected, _ in commands:
+        workspace = first.with_name(f"{first.name}-{size}")
+        shutil.copytree(first, workspace, symlinks=True)
+        fill_ledger(workspace, size)
+        typists[size] = Typist(workspace, environment)
+    for command, expected, target in commands:
+        sames = []
+        for size, typist in typists.items():
             _, said = typist.type(command)
             found = expected in said and (command != "runs" or said.count("features_lr") >= size)
-            sames[command].append(equal(found, f"{expected!r} is not in its output:"))
-            taken[command][size] = [typist.type(command)[0] for _ in range(rounds)]
-    for command, _, target in commands:
+            sames.append(equal(found, f"{expected!r} is not in its output:"))
+        rounds = [
+            {size: typist.type(command)[0] for size, typist in typists.items()}
+            for _ in range(options.pick(5, 3, 1))
+        ]
         fewest, most = sizes[0], sizes[-1]
         middle = ", ".join(
-            f"{size:,}: {sorted(taken[command][size])[rounds // 2]:.2f} s" for size in sizes
+            f"{size:,}: {statistics.median(taken[size] for taken in rounds):.2f} s"
+            for size in sizes
         )
         yield line_of(
             f"harness {command}, {most:,} runs in the ledger",
-            list(zip(taken[command][most], taken[command][fewest], strict=True)),
-            same=next((same for same in sames[command] if not same.holds), sames[command][0]),
+            [(taken[most], taken[fewest]) for taken in rounds],
+            same=next((same for same in sames if not same.holds), sames[0]),
             peer_name=f"{fewest:,} runs",
             target=target,
             note=middle,

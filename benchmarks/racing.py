@@ -335,8 +335,8 @@ def finish(lines: Iterable[Line], path: Path | None) -> int:
     for line in lines:
         done.append(line)
         print(f"{line.verdict:8} {row_of(line)[3]:24} {line.item}", file=sys.stderr, flush=True)
+        write_results([line.as_json() for line in done], path)  # a crash later loses nothing
     print(table(done), flush=True)
-    write_results([line.as_json() for line in done], path)
     return int(any(line.verdict in ("MISSED", "DIFFERS") for line in done))
 
 
