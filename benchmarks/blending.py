@@ -99,7 +99,7 @@ def lines(options: Options) -> Iterator[Line]:
     yield climb(options, many_targets, many, 50.0, *options.pick((100, 20), (100, 5), (12, 12)))
     if importlib.util.find_spec("hillclimbers"):
         yield library_climb(options, targets, table[-options.pick(8, 8, 3) :])
-    yield bootstrap(options, targets, table[0], options.pick(2000, 500, 20))
+    yield bootstrap(options, targets, table[0], options.pick(2000, 500, 20), 20.0)
     yield delong(options, targets, table[:2], None)
     yield delong(options, *members(2, options.pick(10_000, 10_000, 300)), 10.0)
     if options.size != "quick":
@@ -108,7 +108,7 @@ def lines(options: Options) -> Iterator[Line]:
         yield one_auc(options, big_targets, few, 20.0, options.pick(5, 5, 1))
         yield climb(options, big_targets, few, 6.0, *options.pick((100, 5), (100, 5), (12, 6)))
         yield climb(options, big_targets, big, 6.0, *options.pick((20, 1), (20, 1), (6, 6)))
-        yield bootstrap(options, big_targets, big[0], options.pick(50, 50, 5))
+        yield bootstrap(options, big_targets, big[0], options.pick(50, 50, 5), None)
         del big, few
         yield many_members(options)
 
@@ -220,14 +220,16 @@ def many_members(options: Options) -> Line:
         lambda: np.array([roc_auc_score(targets, row) for row in table[:2]]),
         same=lambda ours, peer: array_gap(ours[:2], peer, 1e-12),
         peer_name="a loop over scikit-learn's AUC (2 members, scaled)",
-        target=20.0,
+        target=None,
         rounds=options.pick(3, 2, 1),
         scale=count / 2,
         clock="cpu",
     )
 
 
-def bootstrap(options: Options, targets: np.ndarray, scores: np.ndarray, resamples: int) -> Line:
+def bootstrap(
+    options: Options, targets: np.ndarray, scores: np.ndarray, resamples: int, target: float | None
+) -> Line:
     """f4: the same resamples."""
     sizes = [int((targets == side).sum()) for side in (0, 1)]
 
@@ -241,7 +243,7 @@ def bootstrap(options: Options, targets: np.ndarray, scores: np.ndarray, resampl
         lambda: peer_bootstrap(targets, scores, resamples),
         same=lambda ours, peer: array_gap(ours, peer, 1e-12),
         peer_name="a loop over scikit-learn's AUC, same resamples",
-        target=20.0,
+        target=target,
         rounds=options.pick(3, 2, 1),
         floor=drawn,
         clock="cpu",
