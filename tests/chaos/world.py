@@ -213,6 +213,7 @@ class World:
             path.write_text(text, "utf-8")
         for path in (ROOT / "kernels").glob("[a-z]*.py"):  # config, contract: what harness imports
             shutil.copy(path, self.base / "kernels")
+        shutil.copy(ROOT / "kernels/blocks/process.py", self.base / "kernels" / "blocks")
         shutil.copytree(
             ROOT / "kernels" / "stats",
             self.base / "kernels" / "stats",
