@@ -85,3 +85,7 @@ def results(
         click.echo(f"Not in the blend: {name} {reason}.")
     for row in found.rows:
         click.echo(f"{row.name}: {row.csv}")
+    members = ",".join(row.run_id for row in found.rows if row.run_id)
+    click.echo(
+        f"Side by side, with the ids that cost most: harness compare --profile {profile} --runs {members}"
+    )

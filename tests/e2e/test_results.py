@@ -32,6 +32,9 @@ def test_one_command_trains_blends_and_tabulates_and_goes_on_where_it_was(worksp
     assert again.stdout.count("\n|") >= 4
     assert "fold seed 1" in again.stdout
     assert "0.7500 by regression" in again.stdout
+    shown = workspace.run(*arguments).stdout.splitlines()[-1]
+    _, _, command = shown.partition("harness ")
+    assert "cost the members' mean most" in workspace.run(*command.split()).stdout
     runs = workspace.json("runs")
     assert len(runs) == 2, "the second call trained again"
 
