@@ -1,10 +1,10 @@
 """Strategies that start from another one's finished run: which run that is, and how it gets there.
 
 A strategy's ``needs`` names strategies; the run is the newest of the same profile that ended well, or the
-one that is on its way: on the same fold seeds where there is one. Its kernel's output is mounted, so nothing is uploaded again, and the script gets
-the hash of its manifest. With the setting ``chain = "dataset"`` the output is packaged and mounted as a
-dataset instead; ``"pinned"`` names the kernel's version. What of this the real service does has not been
-tried there.
+one that is on its way: on the same fold seeds where there is one. Its kernel's output is mounted, so
+nothing is uploaded again, and the script gets the hash of its manifest. With the setting
+``chain = "dataset"`` the output is packaged and mounted as a dataset instead; ``"pinned"`` names the
+kernel's version. What of this the real service does has not been tried there.
 """
 
 import os

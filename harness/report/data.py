@@ -53,9 +53,7 @@ class CompetitionView:
     blends: Sequence[tuple[str, Mapping[str, Any]]]  # ids and records, newest last
     submissions: Sequence[Submission]
     points: Sequence[Point]
-    thumbnails: Mapping[
-        str, str
-    ]  # data URIs by id, of rows that divide the members or cost them most
+    thumbnails: Mapping[str, str]  # data URIs by id, of rows that divide the members or cost most
 
 
 @dataclass(frozen=True)
