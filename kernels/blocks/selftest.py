@@ -45,9 +45,10 @@ def self_test(
     Raises:
         FileNotFoundError, ValueError, OSError: What is wrong, with the item and what to do.
     """
-    unused = unused_files(tables)
+    listings = list_folders(tables)
+    unused = unused_files(tables, listings)
     for check in (
-        lambda: inputs_line(tables, datasets, unused),
+        lambda: inputs_line(tables, listings, unused, datasets),
         lambda: disk_line(config, tables, paths),
         lambda: submission_line(competition, folder, tables, paths.temp),
     ):
@@ -70,7 +71,7 @@ def list_folders(tables: Tables) -> dict[Path, set[str]]:
     }
 
 
-def unused_files(tables: Tables) -> list[str]:
+def unused_files(tables: Tables, listings: dict[Path, set[str]]) -> list[str]:
     """Files beside the images that no table names, as folder/name, sorted; hidden ones are none."""
     used = {
         str(path)
@@ -79,15 +80,20 @@ def unused_files(tables: Tables) -> list[str]:
     }
     return sorted(
         f"{folder.name}/{name}"
-        for folder, names in list_folders(tables).items()
+        for folder, names in listings.items()
         for name in names
         if not name.startswith(".") and str(folder / name) not in used
     )
 
 
-def inputs_line(tables: Tables, datasets: dict[str, Path], unused: Sequence[str] = ()) -> str:
+def inputs_line(
+    tables: Tables,
+    listings: dict[Path, set[str]],
+    unused: Sequence[str],
+    datasets: dict[str, Path],
+) -> str:
     """Count images and files; every image of every table must be there (FileNotFoundError)."""
-    counts, listings = [], list_folders(tables)
+    counts = []
     for name in ("labelled", "unlabelled", "test"):
         files = [Path(path) for path in getattr(tables, name)["path"]]
         lost = [path for path in files if path.name not in listings[path.parent]]
