@@ -98,13 +98,18 @@ def drawn(tmp_path_factory):
     )
 
 
-def run_small(root: Path, drawn, strategy, monkeypatch) -> Path:
+def mount(root: Path, drawn, monkeypatch) -> None:
+    """Make ``root`` what /kaggle is to a kernel, with the drawn competition mounted."""
     inputs = root / "input" / "competitions"
     inputs.mkdir(parents=True)
     (inputs / COMPETITION.slug).symlink_to(drawn.data_folder)
     monkeypatch.setenv("HARNESS_KAGGLE_ROOT", str(root))
-    monkeypatch.setenv("HARNESS_PROFILE", "small")
     monkeypatch.chdir(root)
+
+
+def run_small(root: Path, drawn, strategy, monkeypatch) -> Path:
+    mount(root, drawn, monkeypatch)
+    monkeypatch.setenv("HARNESS_PROFILE", "small")
     torch.set_num_threads(1)
     spec = {"strategy": strategy.name, "profile": "small"}
     run_kernel(run, COMPETITION, read_tables, strategy.profiles, spec, {}, __file__)
@@ -142,11 +147,7 @@ def test_no_training_code_sees_a_test_label(drawn, tmp_path, monkeypatch):
         seen.append((tables.test_targets, list(tables.test.columns), writer.test_targets))
         raise KeyboardInterrupt
 
-    inputs = tmp_path / "input" / "competitions"
-    inputs.mkdir(parents=True)
-    (inputs / COMPETITION.slug).symlink_to(drawn.data_folder)
-    monkeypatch.setenv("HARNESS_KAGGLE_ROOT", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
+    mount(tmp_path, drawn, monkeypatch)
     spec = {"strategy": "x", "profile": "small"}
     with pytest.raises(KeyboardInterrupt):
         run_kernel(pipeline, COMPETITION, read_tables, STRATEGY.profiles, spec, {}, __file__)
@@ -172,11 +173,7 @@ def test_a_training_that_its_held_out_fold_steers_says_so(
 
     config = STRATEGY.profiles.small
     config = replace(config, train=replace(config.train, **changes))
-    inputs = tmp_path / "input" / "competitions"
-    inputs.mkdir(parents=True)
-    (inputs / COMPETITION.slug).symlink_to(drawn.data_folder)
-    monkeypatch.setenv("HARNESS_KAGGLE_ROOT", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
+    mount(tmp_path, drawn, monkeypatch)
     spec = {"strategy": "x", "profile": "small"}
     profiles = Profiles(config, config, config)
     with pytest.raises(KeyboardInterrupt):
