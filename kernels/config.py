@@ -207,11 +207,11 @@ class AugmentConfig:
     def __post_init__(self) -> None:
         kept = self.crop_scale_min
         require(0 < kept <= 1, f"crop_scale_min is {kept}, not in (0, 1]; 1 keeps the whole film")
-        for name in ("hflip", "translate", "scale", "perspective", "perspective_p"):
+        for name in ("hflip", "translate", "perspective", "perspective_p"):
             require(
                 0 <= getattr(self, name) <= 1, f"{name} is {getattr(self, name)}, not in [0, 1]"
             )
-        require(self.scale < 1, f"scale is {self.scale}; a zoom of 1 - scale must leave something")
+        require(0 <= self.scale < 1, f"scale is {self.scale}, not in [0, 1)")
         for name in ("rotation_deg", "brightness", "contrast"):
             require(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}; 0 switches it off")
 

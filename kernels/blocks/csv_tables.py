@@ -46,17 +46,16 @@ def read_csv_tables(
     import pandas as pd
 
     targets, id_column = list(competition.target_columns), competition.id_column
-    labels = read_listing(folder / labels_csv, id_column)
+    labelled = read_listing(folder / labels_csv, id_column)
     if class_column is not None:
-        need_columns(labels, labels_csv, [class_column])
-        unknown = labels.loc[~labels[class_column].astype(str).isin(targets), class_column]
+        need_columns(labelled, labels_csv, [class_column])
+        unknown = labelled.loc[~labelled[class_column].astype(str).isin(targets), class_column]
         if len(unknown):
             raise ValueError(f"{labels_csv}: class {unknown.iloc[0]!r} is none of {targets}")
         for name in targets:
-            labels[name] = (labels[class_column].astype(str) == name).astype(int)
+            labelled[name] = (labelled[class_column].astype(str) == name).astype(int)
     group = competition.group_column
-    need_columns(labels, labels_csv, [*targets, *([group] if group else [])])
-    labelled = labels
+    need_columns(labelled, labels_csv, [*targets, *([group] if group else [])])
     labelled["path"] = find_images(labelled["id"].tolist(), folder / labelled_folder, labels_csv)
     if group:
         labelled["group"] = labelled[group]

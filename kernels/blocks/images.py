@@ -213,12 +213,12 @@ def read_tiff_header(data: bytes) -> ImageHeader:
     except struct.error:
         return ImageHeader(0, 0, ())
     width, height, photometric, samples = (tags.get(tag, 0) for tag in (256, 257, 262, 277))
-    oddities = ["palette"] if photometric == 3 else []
-    oddities += (
-        ["alpha"] if 338 in tags or samples in (2, 4) else []
-    )  # ExtraSamples, or one unnamed
-    oddities += ["colour"] if samples >= 3 else []
-    return ImageHeader(width, height, tuple(oddities))
+    found = {
+        "palette": photometric == 3,
+        "alpha": 338 in tags or samples in (2, 4),  # ExtraSamples, or one that no tag names
+        "colour": samples >= 3,
+    }
+    return ImageHeader(width, height, tuple(name for name, holds in found.items() if holds))
 
 
 def scale_to_bytes(image: np.ndarray) -> np.ndarray:
